@@ -1,0 +1,233 @@
+"""What can be wrong with a run, found before anything is started: pure functions that list faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from evalrun_api.benchmark import Benchmark
+from evalrun_api.errors import Fault
+from evalrun_api.index import NameIndex, near
+from evalrun_api.policy import Policy
+from evalrun_api.profiles import GENERIC, ModelProfile, ResolvedModel
+from evalrun_api.spec import EvaluationRunSpec, ModelSpec, RequestedBenchmark
+
+TYPED_ARGS = {
+    "pretrained": "model.source",
+    "model_version": "model.source",
+    "revision": "model.source.huggingFace.revision",
+    "base_url": "model.source.endpoint.url",
+    "api_key": "model.source.endpoint.secret",
+    "token": "model.source.huggingFace.tokenSecret",
+    "trust_remote_code": "security.trustRemoteCode",
+    "batch_size": "evaluation.batchSize",
+}
+"""model_args that have a field of their own, and which."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What planning takes from around the run."""
+
+    profiles: Mapping[str, ModelProfile]
+    index: NameIndex
+    policy: Policy
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+
+
+def profile_of(
+    model: ModelSpec, surroundings: Surroundings, faults: list[Fault]
+) -> ModelProfile | None:
+    if model.profile is None:
+        if model.backend is None:
+            faults.append(
+                Fault(
+                    "spec.model",
+                    "neither profile nor backend is set",
+                    "Set profile to a model family, or backend to an lmms-eval model name",
+                )
+            )
+            return None
+        return GENERIC
+    profile = surroundings.profiles.get(model.profile)
+    if profile is None:
+        faults.append(
+            Fault(
+                "spec.model.profile",
+                f"there is no profile {model.profile!r}; "
+                + near(model.profile, surroundings.profiles),
+                "Known profiles: " + ", ".join(sorted(surroundings.profiles)),
+            )
+        )
+    return profile
+
+
+def argument_faults(model: ModelSpec) -> list[Fault]:
+    faults = []
+    for key, value in model.args.items():
+        where = f"spec.model.args.{key}"
+        if key in TYPED_ARGS:
+            faults.append(
+                Fault(where, "it has a field of its own", f"Use spec.{TYPED_ARGS[key]} instead")
+            )
+        elif not isinstance(value, bool | int | float | str | None):
+            faults.append(
+                Fault(
+                    where,
+                    f"{type(value).__name__} cannot be a model argument",
+                    "Give a string, a number, true or false",
+                )
+            )
+    return faults
+
+
+def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex) -> list[Fault]:
+    faults = []
+    if model.backend not in index.backends:
+        faults.append(
+            Fault(
+                "spec.model.backend" if spec.model.backend else "spec.model.profile",
+                f"lmms-eval {index.lmms_eval} has no backend {model.backend!r}; "
+                + near(model.backend, index.backends),
+                "Use the name of an lmms-eval model",
+            )
+        )
+    has_endpoint = spec.model.source.endpoint is not None
+    if model.endpoint and not has_endpoint:
+        faults.append(
+            Fault(
+                "spec.model.source",
+                f"profile {spec.model.profile} asks a server, and the source is not one",
+                "Set source.endpoint with url and model",
+            )
+        )
+    if has_endpoint and not model.endpoint:
+        faults.append(
+            Fault(
+                "spec.model.source.endpoint",
+                f"backend {model.backend} loads weights and cannot ask a server",
+                "Use profile: openai, or a source that holds weights",
+            )
+        )
+    if has_endpoint and model.accelerators > 0:
+        faults.append(
+            Fault(
+                "spec.parallelism.acceleratorsPerShard",
+                f"{model.accelerators} accelerators would stand idle while a server answers",
+                "Leave it out, or set it to 0",
+            )
+        )
+    if model.max_batch_size and model.batch_size > model.max_batch_size:
+        faults.append(
+            Fault(
+                "spec.evaluation.batchSize",
+                f"backend {model.backend} refuses batches above {model.max_batch_size}",
+                f"Set it to at most {model.max_batch_size}, or leave it out",
+            )
+        )
+    return faults
+
+
+def custom_benchmarks(
+    spec: EvaluationRunSpec, surroundings: Surroundings, faults: list[Fault]
+) -> dict[str, Benchmark]:
+    found: dict[str, Benchmark] = {}
+    for position, wanted in enumerate(spec.benchmarks):
+        if wanted.benchmark_ref is None:
+            continue
+        where = f"spec.benchmarks[{position}].benchmarkRef.name"
+        name = wanted.benchmark_ref.name
+        custom = surroundings.benchmarks.get(name)
+        if custom is None:
+            faults.append(
+                Fault(
+                    where,
+                    f"there is no Benchmark {name!r}; " + near(name, surroundings.benchmarks),
+                    "Give its file too, or apply it first",
+                )
+            )
+            continue
+        taken = sorted(set(custom.spec.tasks) & surroundings.index.benchmarks)
+        if taken:
+            faults.append(
+                Fault(
+                    f"Benchmark/{name} spec.tasks",
+                    f"lmms-eval has tasks of its own called {', '.join(taken)}",
+                    "Give the task another name",
+                )
+            )
+        if custom.spec.has_code and not spec.security.allow_code_execution:
+            faults.append(
+                Fault(
+                    where,
+                    f"Benchmark {name} brings Python code",
+                    "Read the code, then set spec.security.allowCodeExecution: true",
+                )
+            )
+        found[name] = custom
+    return found
+
+
+def tasks_of(wanted: RequestedBenchmark, customs: Mapping[str, Benchmark]) -> list[str]:
+    if wanted.name is not None:
+        return [wanted.name]
+    assert wanted.benchmark_ref is not None
+    custom = customs.get(wanted.benchmark_ref.name)
+    return list(custom.spec.tasks) if custom else []
+
+
+def name_faults(
+    spec: EvaluationRunSpec, index: NameIndex, customs: Mapping[str, Benchmark]
+) -> list[Fault]:
+    faults = []
+    seen: dict[str, int] = {}
+    for position, wanted in enumerate(spec.benchmarks):
+        where = f"spec.benchmarks[{position}]"
+        if wanted.name is not None and wanted.name not in index.benchmarks:
+            faults.append(
+                Fault(
+                    f"{where}.name",
+                    f"lmms-eval {index.lmms_eval} has no task, group or tag {wanted.name!r}; "
+                    + near(wanted.name, index.benchmarks),
+                    "Use a name that lmms-eval knows, or define a Benchmark and use benchmarkRef",
+                )
+            )
+        for task in tasks_of(wanted, customs):
+            if task in seen:
+                faults.append(
+                    Fault(
+                        where,
+                        f"{task} is already asked for by spec.benchmarks[{seen[task]}]",
+                        "Name each benchmark once in a run",
+                    )
+                )
+            seen.setdefault(task, position)
+    return faults
+
+
+def generation_faults(spec: EvaluationRunSpec) -> list[Fault]:
+    faults = []
+    places = [("spec.generation", spec.generation)] + [
+        (f"spec.benchmarks[{position}].generation", wanted.generation)
+        for position, wanted in enumerate(spec.benchmarks)
+    ]
+    for where, generation in places:
+        if generation is None:
+            continue
+        if generation.do_sample is False and (generation.temperature or 0) > 0:
+            faults.append(
+                Fault(
+                    f"{where}.temperature",
+                    f"{generation.temperature} contradicts doSample: false",
+                    "Set temperature to 0, or doSample to true",
+                )
+            )
+        if generation.do_sample is True and generation.temperature == 0:
+            faults.append(
+                Fault(
+                    f"{where}.doSample",
+                    "true contradicts temperature: 0",
+                    "Set a temperature above 0, or leave doSample out",
+                )
+            )
+    return faults

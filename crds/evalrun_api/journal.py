@@ -1,0 +1,78 @@
+"""The journal's record: one answer to one request, as a line of JSON in a segment.
+
+A record is used only for the request it was made for: the key says which one, the fingerprint that
+the prompt and the generation arguments are the same. Of two records for one request the one in the
+segment of the smaller name counts, always, so that all readers agree.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from evalrun_api.document import Document, JsonValue
+
+RECORD_VERSION = 1
+
+
+class RequestKey(NamedTuple):
+    """Which request of a run: unique within a settings group's evaluation.
+
+    ordinal: position among requests that agree in all the rest (mutual-information multiple
+        choice asks two questions under one idx).
+    """
+
+    group: str
+    task: str
+    request_type: str
+    doc_id: int
+    idx: int
+    repeat: int
+    ordinal: int
+
+
+class TokenUsage(Document):
+    """Tokens of one answer, as far as the backend reports them."""
+
+    input: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+
+
+class Record(Document):
+    """One answer.
+
+    fingerprint: first 32 hex digits of the sha256 over what the model was asked.
+    response: string, [log-likelihood, is greedy], or list of strings (one a round).
+    error: class of the failure, when the answer is one.
+    seconds: share of the chunk's wall time.
+    """
+
+    v: Annotated[int, Field(ge=1)] = RECORD_VERSION
+    group: str
+    task: str
+    request_type: str
+    doc_id: int
+    idx: int
+    repeat: int = 0
+    ordinal: int = 0
+    fingerprint: str
+    response: JsonValue
+    tokens: TokenUsage | None = None
+    error: str | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> RequestKey:
+        """Which request it answers."""
+        return RequestKey(
+            self.group,
+            self.task,
+            self.request_type,
+            self.doc_id,
+            self.idx,
+            self.repeat,
+            self.ordinal,
+        )

@@ -1,0 +1,112 @@
+"""lock.json: what prepare found and fixed. The later steps obey it and refuse what differs.
+
+It lies beside the answers, under the digest of everything in it that can change an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from evalrun_api.digests import digest
+from evalrun_api.document import Document, Sha256
+from evalrun_api.plan import RunPlan
+
+LOCK_VERSION = 1
+
+RequestType = Literal["generate_until", "loglikelihood", "generate_until_multi_round"]
+
+
+class ModelLock(Document):
+    """The weights.
+
+    revision: commit on the hub, "sha256:…" over a folder's files, or the endpoint's model name.
+    """
+
+    revision: str
+    model_type: Literal["simple", "chat"]
+
+
+class TaskLock(Document):
+    """One task of a settings group.
+
+    requests: how many requests of its type it makes, repeats included.
+    fingerprint: over the fingerprints of its requests in order, so over every prompt.
+    data: digest of the documents its requests are about.
+    """
+
+    name: str
+    version: str
+    request_type: RequestType
+    documents: Annotated[int, Field(ge=1)]
+    requests: Annotated[int, Field(ge=1)]
+    fingerprint: Sha256
+    data: Sha256
+
+
+class GroupLock(Document):
+    """One settings group, its tasks in lmms-eval's order."""
+
+    name: str
+    tasks: Annotated[list[TaskLock], Field(min_length=1)]
+
+
+class Lock(Document):
+    """The locked run.
+
+    versions: of the packages that can change an answer.
+    answers: the digest under which answers are kept (`answers_digest` of the rest).
+    """
+
+    version: Literal[1] = LOCK_VERSION
+    answers: Sha256
+    model: ModelLock
+    versions: dict[str, str]
+    batch_size: Annotated[int, Field(ge=1)]
+    chunk_size: Annotated[int, Field(ge=1)]
+    groups: Annotated[list[GroupLock], Field(min_length=1)]
+
+    @property
+    def requests_total(self) -> int:
+        """Requests of all tasks."""
+        return sum(task.requests for group in self.groups for task in group.tasks)
+
+
+def answers_digest(
+    plan: RunPlan,
+    model: ModelLock,
+    versions: dict[str, str],
+    groups: list[GroupLock],
+) -> str:
+    """The address of a run's answers: sha256 over all that can change an answer, and nothing else.
+
+    How the work is spread (shards, accelerators, pods, stores) is not in it, nor where the weights
+    and documents lay: their content is.
+    """
+    determinants: dict[str, Any] = {
+        "version": LOCK_VERSION,
+        "model": {
+            "backend": plan.model.backend,
+            "args": plan.model.args,
+            "trustRemoteCode": plan.security.trust_remote_code,
+            **model.document(),
+        },
+        "versions": versions,
+        "forceSimple": plan.force_simple,
+        "batchSize": plan.batch_size,
+        "chunkSize": plan.chunk_size,
+        "seed": plan.seed.document(),
+        "systemInstruction": plan.system_instruction,
+        "customBenchmarks": sorted(custom.digest for custom in plan.custom_benchmarks),
+        "groups": [
+            {
+                "settings": setting.model_dump(
+                    mode="json", by_alias=True, exclude={"name"}, exclude_none=True
+                ),
+                "tasks": [task.document() for task in group.tasks],
+            }
+            for setting, group in zip(plan.groups, groups, strict=True)
+        ],
+    }
+    return digest(determinants)

@@ -1,0 +1,111 @@
+"""RunPlan: a run with nothing left to decide.
+
+A plan is made once, from the spec, the model profile and the benchmarks, and never changed: a
+profile that is edited later changes no run that has begun. It is small (at most 32 KiB) because it
+travels in a Job's annotation; the files of custom benchmarks travel beside it, named by digest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from evalrun_api.document import Document, JsonValue, ObjectName, RunName, Sha256, TaskName
+from evalrun_api.sources import ModelSource, VolumePath
+from evalrun_api.spec import IntegritySpec, SecuritySpec, SeedSpec
+
+PLAN_VERSION = 1
+MAX_PLAN_BYTES = 32 * 1024
+
+
+class RunIdentity(Document):
+    """Which run this is."""
+
+    namespace: ObjectName
+    name: RunName
+    uid: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9\-]+$")]
+
+
+class ModelPlan(Document):
+    """The model object to construct.
+
+    source_arg: the keyword argument of the backend that takes the weights' folder.
+    args: all other keyword arguments but batch size and device.
+    """
+
+    backend: TaskName
+    source: ModelSource
+    source_arg: str
+    args: dict[str, JsonValue]
+
+
+class CustomBenchmark(Document):
+    """A Benchmark object as this run saw it.
+
+    digest: of the files' names and texts; they are materialised under this name.
+    """
+
+    name: ObjectName
+    digest: Sha256
+    data: VolumePath | None = None
+
+
+class SettingsGroup(Document):
+    """Benchmarks that share what lmms-eval takes once per evaluation.
+
+    One group is one `evaluate()` call and one results file.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^g[0-9]{1,3}$")]
+    tasks: Annotated[list[TaskName], Field(min_length=1)]
+    limit: int | None = None
+    offset: int = 0
+    few_shot: int | None = None
+    repeats: int = 1
+    generation: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class StorePlan(Document):
+    """Where answers and results go.
+
+    uri: s3://BUCKET/PREFIX or file:///ABSOLUTE/FOLDER. Credentials are never part of a plan.
+    """
+
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    endpoint: str | None = None
+    region: str | None = None
+
+
+class RunPlan(Document):
+    """Everything that the three steps need to know."""
+
+    version: Literal[1] = PLAN_VERSION
+    run: RunIdentity
+    model: ModelPlan
+    force_simple: bool = False
+    batch_size: Annotated[int, Field(ge=1)]
+    chunk_size: Annotated[int, Field(ge=1)]
+    accelerators: Annotated[int, Field(ge=0)]
+    shards: Annotated[int, Field(ge=1)] = 1
+    seed: SeedSpec
+    system_instruction: str | None = None
+    process_with_media: bool = False
+    log_samples: bool = True
+    groups: Annotated[list[SettingsGroup], Field(min_length=1, max_length=100)]
+    custom_benchmarks: list[CustomBenchmark] = Field(default_factory=list)
+    store: StorePlan
+    offline: bool = False
+    reuse_answers: Literal["Auto", "Never"] = "Auto"
+    integrity: IntegritySpec = Field(default_factory=IntegritySpec)
+    security: SecuritySpec = Field(default_factory=SecuritySpec)
+
+    @property
+    def tasks(self) -> list[str]:
+        """All benchmark names that lmms-eval is asked for, in order."""
+        return [task for group in self.groups for task in group.tasks]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server answers, so that there are no weights."""
+        return self.model.source.endpoint is not None

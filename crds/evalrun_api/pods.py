@@ -1,0 +1,133 @@
+"""The curated part of a pod that a run may set; the rest of the pod is the operator's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from evalrun_api.document import Document, JsonValue, ObjectName, Quantity, ShortText
+
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+RESERVED_ENV = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_")
+"""Environment names that begin so would let a run change what the runner does."""
+RESERVED_ENV_SUFFIX = "_BASE_URL"
+
+
+class EnvVar(Document):
+    """An environment variable of the pod."""
+
+    CEL = (
+        (
+            " && ".join(f"!self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV)
+            + f" && !self.name.endsWith('{RESERVED_ENV_SUFFIX}')",
+            f"names that begin with {', '.join(RESERVED_ENV)} or end with {RESERVED_ENV_SUFFIX} "
+            "are reserved; use the typed fields of the spec",
+        ),
+    )
+
+    name: EnvName = Field(description="Name of the variable.")
+    value: Annotated[str, StringConstraints(max_length=4096)] = Field(
+        default="", description="Its value. Secrets belong in envFrom."
+    )
+
+
+class EnvFromSecret(Document):
+    """All keys of a Secret as environment variables."""
+
+    secret_name: ObjectName = Field(description="Name of the Secret.")
+
+
+class Resources(Document):
+    """CPU and memory of the pod; accelerators stand in parallelism."""
+
+    cpu: Quantity | None = Field(default=None, description="CPU request.")
+    memory: Quantity | None = Field(default=None, description="Memory request and limit.")
+    ephemeral_storage: Quantity | None = Field(
+        default=None, description="Request and limit of the pod's own disk."
+    )
+
+
+class Toleration(Document):
+    """As in core/v1."""
+
+    key: Annotated[str, StringConstraints(max_length=316)] | None = Field(
+        default=None, description="Taint key; all keys when left out."
+    )
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="How it compares.")
+    value: LabelValue | None = Field(default=None, description="Taint value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Taint effect; all effects when left out."
+    )
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="How long a NoExecute taint is tolerated."
+    )
+
+
+class PodSettings(Document):
+    """What a run may set of the pods of one step."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Runner image, where the administrator's policy allows another."
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="As in core/v1."
+    )
+    resources: Resources | None = Field(default=None, description="CPU, memory, disk.")
+    shared_memory: Quantity | None = Field(
+        default=None, description="Size of /dev/shm; counts against memory."
+    )
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=3600)] | None = Field(
+        default=None, description="Time to finish the chunk in hand when the pod is asked to stop."
+    )
+    run_as_user: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="User id; never 0."
+    )
+    fs_group: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Group that owns the volumes."
+    )
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
+        default_factory=dict, description="Labels a node must have."
+    )
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(
+        default_factory=list,
+        description="Taints the pod may stand.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    affinity: JsonValue | None = Field(default=None, description="core/v1 Affinity.")
+    priority_class_name: ObjectName | None = Field(
+        default=None, description="Priority class, where the policy allows it."
+    )
+    service_account_name: ObjectName | None = Field(
+        default=None, description="Service account, from the administrator's list."
+    )
+    runtime_class_name: ObjectName | None = Field(default=None, description="Runtime class.")
+    scheduler_name: ObjectName | None = Field(
+        default=None, description="Scheduler, where the policy allows it."
+    )
+    image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field(
+        default_factory=list,
+        description="Names of Secrets for pulling the image.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    env: Annotated[list[EnvVar], Field(max_length=64)] = Field(
+        default_factory=list,
+        description="Environment variables; reserved names are refused.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    env_from: Annotated[list[EnvFromSecret], Field(max_length=8)] = Field(
+        default_factory=list,
+        description="Secrets whose keys become environment variables.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    labels: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
+        default_factory=dict, description="Further labels of the pod."
+    )
+    annotations: Annotated[dict[str, ShortText], Field(max_length=32)] = Field(
+        default_factory=dict, description="Further annotations of the pod."
+    )

@@ -1,0 +1,219 @@
+"""Why a step or a run ended: one CamelCase reason, its exit code, its meaning and its remedy.
+
+The exit codes are the contract between the runner's container and the Job's podFailurePolicy. The
+troubleshooting table in the docs is generated from this file, so no reason goes without a remedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How the runner's process ends. 0 means that this step's output is durably written."""
+
+    DONE = 0
+    INTERNAL = 1
+    """A defect, or anything without a class of its own: counts against the retry budget."""
+    INVALID = 10
+    """The plan, model, benchmark or data are wrong: trying again cannot help."""
+    DENIED = 11
+    """Credentials or permissions are wrong: trying again cannot help."""
+    UNTRUSTED = 12
+    """The answers do not support a score: trying again cannot help."""
+    CORRUPT = 13
+    """Stored data are damaged: a person has to decide."""
+    STORE = 20
+    """The store failed: worth another try."""
+    RESOURCES = 21
+    """Memory or disk ran out: worth another try, perhaps elsewhere."""
+    STOPPED = 30
+    """Asked to stop; every finished answer is stored. Counts against nothing."""
+
+
+PERMANENT = frozenset({ExitCode.INVALID, ExitCode.DENIED, ExitCode.UNTRUSTED, ExitCode.CORRUPT})
+"""Exit codes on which a Job fails at once."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A cause of an outcome.
+
+    name: CamelCase, as it stands in conditions and termination messages.
+    exit_code: with which the runner ends for it.
+    meaning: what happened, for a person.
+    remedy: what that person can do.
+    """
+
+    name: str
+    exit_code: ExitCode
+    meaning: str
+    remedy: str
+
+
+_ALL: dict[str, Reason] = {}
+
+
+def _reason(name: str, exit_code: ExitCode, meaning: str, remedy: str) -> Reason:
+    reason = Reason(name, exit_code, meaning, remedy)
+    _ALL[name] = reason
+    return reason
+
+
+COMPLETED = _reason(
+    "Completed", ExitCode.DONE, "The step's output is durably written.", "Nothing to do."
+)
+STOPPED = _reason(
+    "Stopped",
+    ExitCode.STOPPED,
+    "The process was asked to stop (SIGTERM, Ctrl-C); every finished answer is stored.",
+    "Run it again: it goes on where it stopped.",
+)
+INTERNAL_ERROR = _reason(
+    "InternalError",
+    ExitCode.INTERNAL,
+    "Something failed that the runner has no name for.",
+    "Read the end of the log; if it shows a fault of the runner, report it with the log.",
+)
+INVALID_SPEC = _reason(
+    "InvalidSpec",
+    ExitCode.INVALID,
+    "The manifest or the plan holds a value that cannot be right.",
+    "Correct the field that the message names.",
+)
+NOT_ALLOWED = _reason(
+    "NotAllowed",
+    ExitCode.INVALID,
+    "The run needs something that it does not ask for, or that the policy forbids.",
+    "Set the field that the message names, or ask the administrator.",
+)
+UNKNOWN_BENCHMARK = _reason(
+    "UnknownBenchmark",
+    ExitCode.INVALID,
+    "No task, group or tag has this name in the installed lmms-eval.",
+    "Use one of the near names in the message, or define it as a Benchmark.",
+)
+UNKNOWN_BACKEND = _reason(
+    "UnknownBackend",
+    ExitCode.INVALID,
+    "The installed lmms-eval has no model of this name.",
+    "Use one of the near names in the message.",
+)
+BACKEND_UNUSABLE = _reason(
+    "BackendUnusable",
+    ExitCode.INVALID,
+    "The backend exists, but its module cannot be imported or refuses its arguments.",
+    "Install what the message misses, or correct model.args.",
+)
+BENCHMARK_UNUSABLE = _reason(
+    "BenchmarkUnusable",
+    ExitCode.INVALID,
+    "The benchmark's task files are wrong, or its requests cannot be built.",
+    "Correct the task file or the setting that the message names.",
+)
+DATASET_UNAVAILABLE = _reason(
+    "DatasetUnavailable",
+    ExitCode.INVALID,
+    "The documents of a benchmark cannot be loaded.",
+    "Check the dataset's path or repository, and that it is reachable or in the cache.",
+)
+MODEL_NOT_FOUND = _reason(
+    "ModelNotFound",
+    ExitCode.INVALID,
+    "The weights are not where model.source says.",
+    "Check the claim and path, or the repository and revision.",
+)
+MODEL_LOAD_FAILED = _reason(
+    "ModelLoadFailed",
+    ExitCode.INVALID,
+    "The backend could not load the weights.",
+    "Check that the weights fit the backend, and model.args.",
+)
+UNSUPPORTED_REQUEST = _reason(
+    "UnsupportedRequest",
+    ExitCode.INVALID,
+    "The benchmark asks the model in a way that this release does not journal.",
+    "Leave the benchmark out, or run it with plain lmms-eval.",
+)
+LOCK_MISMATCH = _reason(
+    "LockMismatch",
+    ExitCode.INVALID,
+    "What this step finds differs from what prepare locked: model, data or prompts have changed.",
+    "Apply the run again under a new name, so that prepare locks what is there now.",
+)
+CREDENTIALS_REFUSED = _reason(
+    "CredentialsRefused",
+    ExitCode.DENIED,
+    "The store does not know the access key, or the secret key is wrong.",
+    "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret).",
+)
+ACCESS_DENIED = _reason(
+    "AccessDenied",
+    ExitCode.DENIED,
+    "The store knows the credentials, and they may not do this.",
+    "Grant read, write and list beneath the prefix in the message.",
+)
+BUCKET_NOT_FOUND = _reason(
+    "BucketNotFound",
+    ExitCode.DENIED,
+    "The bucket or folder of the store does not exist.",
+    "Create it, or correct results.s3.uri.",
+)
+STORE_UNAVAILABLE = _reason(
+    "StoreUnavailable",
+    ExitCode.STORE,
+    "The store cannot be reached, or keeps failing.",
+    "Check results.s3.endpoint and the service; finished answers wait in the local spool.",
+)
+DISK_FULL = _reason(
+    "DiskFull",
+    ExitCode.RESOURCES,
+    "The disk of the store or of the work folder is full.",
+    "Free some space, or choose another folder; then run it again.",
+)
+OUT_OF_MEMORY = _reason(
+    "OutOfMemory",
+    ExitCode.RESOURCES,
+    "Memory ran out.",
+    "Give the pod more memory, use a smaller batch, or more accelerators.",
+)
+CORRUPT_JOURNAL = _reason(
+    "CorruptJournal",
+    ExitCode.CORRUPT,
+    "A journal segment in the store is damaged, or was written by another release.",
+    "Move the object that the message names away; only its answers are computed again.",
+)
+CORRUPT_STORE = _reason(
+    "CorruptStore",
+    ExitCode.CORRUPT,
+    "A document in the store (lock, plan or manifest) cannot be read.",
+    "Move the object that the message names away, then run again.",
+)
+MISSING_ANSWERS = _reason(
+    "MissingAnswers",
+    ExitCode.INVALID,
+    "Not every request has an answer in the journal, so nothing can be scored.",
+    "Run the answer step to its end, then score again.",
+)
+WRONG_ANSWER_COUNT = _reason(
+    "WrongAnswerCount",
+    ExitCode.UNTRUSTED,
+    "The backend returned another number of answers than it was asked for.",
+    "Use another backend or another batch size; report it to lmms-eval.",
+)
+INVALID_ANSWERS = _reason(
+    "InvalidAnswers",
+    ExitCode.UNTRUSTED,
+    "More answers are empty or errors than integrity.maxInvalidFraction allows.",
+    "Read the backend's errors in the log; lmms-eval backends swallow exceptions and answer ''.",
+)
+NO_RESULTS = _reason(
+    "NoResults",
+    ExitCode.UNTRUSTED,
+    "lmms-eval ended without a score for a task.",
+    "Read the log; the task's scorer is the place to look.",
+)
+
+REASONS: dict[str, Reason] = dict(_ALL)
+"""Every reason by name."""

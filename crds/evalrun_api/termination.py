@@ -1,0 +1,56 @@
+"""The termination message: what a pod leaves behind, whatever ends it.
+
+It is rewritten at each phase, so that a pod that is killed leaves the last one. The kubelet keeps
+4096 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evalrun_api.document import Document
+from evalrun_api.plan import RunIdentity
+from evalrun_api.progress import Count, StepName
+from evalrun_api.status import Score
+
+TERMINATION_VERSION = 1
+MAX_TERMINATION_BYTES = 4096
+
+
+class TerminationMessage(Document):
+    """The state of a step.
+
+    outcome: Running until the process ends by its own will.
+    reason: name of a reason of `evalrun_api.reasons`.
+    results_uri, results_digest: address and sha256 of the manifest.
+    """
+
+    version: Literal[1] = TERMINATION_VERSION
+    run: RunIdentity
+    step: StepName
+    outcome: Literal["Running", "Succeeded", "Failed", "Stopped"]
+    reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=2048)] = ""
+    answers_digest: Annotated[str, Field(max_length=64)] | None = None
+    reused: Count = 0
+    computed: Count = 0
+    invalid: Count = 0
+    scores: Annotated[list[Score], Field(max_length=10)] = Field(default_factory=list)
+    results_uri: Annotated[str, Field(max_length=1024)] | None = None
+    results_digest: Annotated[str, Field(max_length=64)] | None = None
+
+    def encode(self) -> bytes:
+        """The message as JSON of at most `MAX_TERMINATION_BYTES`; scores, then text are cut."""
+        message = self
+        while len(raw := message.model_dump_json(by_alias=True, exclude_none=True).encode()) > (
+            MAX_TERMINATION_BYTES
+        ):
+            if message.scores:
+                message = message.model_copy(update={"scores": message.scores[:-1]})
+            else:
+                message = message.model_copy(
+                    update={"message": message.message[: len(message.message) // 2]}
+                )
+        return raw

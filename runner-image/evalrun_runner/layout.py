@@ -1,0 +1,49 @@
+"""Where things lie in a store.
+
+PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst
+PREFIX/runs/NAMESPACE/NAME/UID/plan.json, results/…, manifest.json
+"""
+
+from __future__ import annotations
+
+from evalrun_api.plan import RunIdentity
+
+
+def answers(namespace: str, digest: str) -> str:
+    """Folder of the answers under one digest."""
+    return f"answers/{namespace}/{digest}"
+
+
+def lock(namespace: str, digest: str) -> str:
+    """Key of the lock."""
+    return f"{answers(namespace, digest)}/lock.json"
+
+
+def segments(namespace: str, digest: str) -> str:
+    """Prefix of the journal's segments."""
+    return f"{answers(namespace, digest)}/segments/"
+
+
+def runs(namespace: str, name: str) -> str:
+    """Prefix of all runs of one name."""
+    return f"runs/{namespace}/{name}/"
+
+
+def run(identity: RunIdentity) -> str:
+    """Folder of one run."""
+    return f"{runs(identity.namespace, identity.name)}{identity.uid}"
+
+
+def plan(identity: RunIdentity) -> str:
+    """Key of the plan as this run was given it."""
+    return f"{run(identity)}/plan.json"
+
+
+def lock_of_run(identity: RunIdentity) -> str:
+    """Key of the run's own copy of its lock: it leads to the answers."""
+    return f"{run(identity)}/lock.json"
+
+
+def manifest(identity: RunIdentity) -> str:
+    """Key of the manifest, the last object written."""
+    return f"{run(identity)}/manifest.json"

@@ -1,0 +1,147 @@
+"""The runner's public entry point: a run as a process of this machine, and its store.
+
+Whoever starts runs without a cluster (the CLI) imports this module and no other of the runner. It
+imports neither torch nor lmms-eval; the process that it starts does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+from pydantic import ValidationError
+
+from evalrun_api.plan import RunPlan
+from evalrun_api.progress import Progress
+from evalrun_api.termination import TerminationMessage
+from evalrun_runner import layout
+from evalrun_runner.stores import Store, open_store
+
+__all__ = ["LocalRun", "RunningStep", "Store", "layout", "open_store", "start"]
+
+MAX_PROGRESS_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """What a run needs on one machine.
+
+    files: of custom benchmarks, by benchmark and file name.
+    volumes: folder that stands for each claim.
+    workspace: a folder of this run's own; plan, log, progress address and outcome appear in it.
+    spool: a folder that outlives runs, in which answers wait that are not in the store yet.
+    """
+
+    plan: RunPlan
+    files: Mapping[str, Mapping[str, str]]
+    volumes: Mapping[str, Path]
+    workspace: Path
+    spool: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        """What the process writes, as JSON lines and whatever libraries print."""
+        return self.workspace / "runner.log"
+
+    @property
+    def termination(self) -> Path:
+        """The step's termination message."""
+        return self.workspace / "termination.json"
+
+    @property
+    def address(self) -> Path:
+        """HOST:PORT at which /progress is served."""
+        return self.workspace / "address"
+
+
+class RunningStep:
+    """A step at work in a process of its own."""
+
+    def __init__(self, run: LocalRun, process: subprocess.Popen[bytes]) -> None:
+        self._run = run
+        self._process = process
+        self._opener = build_opener(ProxyHandler({}))  # loopback never goes through a proxy
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it works. Negative: ended by that signal."""
+        return self._process.poll()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The exit code after waiting at most `seconds`; None if it still works."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """Ask it to store what is finished and end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def progress(self) -> Progress | None:
+        """How far it is; None while it does not serve yet, or no more."""
+        try:
+            address = self._run.address.read_text().strip()
+            with self._opener.open(f"http://{address}/progress", timeout=2) as response:
+                return Progress.model_validate_json(response.read(MAX_PROGRESS_BYTES))
+        except (OSError, HTTPException, ValidationError, ValueError):
+            return None
+
+    def outcome(self) -> TerminationMessage | None:
+        """The last state that the step left."""
+        try:
+            return TerminationMessage.model_validate_json(self._run.termination.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
+def start(run: LocalRun, step: str = "all") -> RunningStep:
+    """Start `step` (prepare, answer, score, or all) of a run in a process group of its own.
+
+    A group of its own, so that Ctrl-C in a terminal reaches the caller alone, which then decides.
+    The step stops by itself when the caller dies: it holds the other end of the step's stdin.
+    """
+    run.workspace.mkdir(parents=True, exist_ok=True)
+    for stale in (run.address, run.termination):
+        stale.unlink(missing_ok=True)
+    plan = run.workspace / "plan.json"
+    plan.write_text(json.dumps(run.plan.document(), indent=2))
+    benchmarks = run.workspace / "benchmarks"
+    for name, files in run.files.items():
+        folder = benchmarks / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+    command = [sys.executable, "-m", "evalrun_runner", step, "--plan", str(plan)]
+    command += ["--benchmarks", str(benchmarks), "--work", str(run.workspace)]
+    command += ["--spool", str(run.spool), "--termination-log", str(run.termination)]
+    command += ["--listen", "127.0.0.1:0", "--address-file", str(run.address)]
+    command += ["--stop-at-eof"]
+    for claim, folder in run.volumes.items():
+        command += ["--volume", f"{claim}={folder}"]
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **run.environment},
+        )
+    return RunningStep(run, process)

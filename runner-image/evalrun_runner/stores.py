@@ -1,0 +1,272 @@
+"""Object stores behind one small interface: S3-compatible buckets and folders.
+
+Keys are relative to the store's prefix. Every method raises `EvalrunError` with a reason, the
+object's address and a remedy; a caller needs no knowledge of boto3 or errno.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.plan import StorePlan
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+
+class Store(Protocol):
+    """Where answers and results are kept."""
+
+    def get(self, key: str) -> bytes | None:
+        """The object's content, or None when there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object whole; after return it is durable."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object only if there is none; False when there is one already."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys that begin with `prefix`, in order."""
+
+    def uri(self, key: str) -> str:
+        """Address of an object, for people."""
+
+    def check(self) -> None:
+        """Fail unless the store can be listed, written and read."""
+
+
+def open_store(plan: StorePlan) -> Store:
+    """The store that a plan names."""
+    parts = urlsplit(plan.uri)
+    if parts.scheme == "s3":
+        return S3Store(parts.netloc, parts.path.strip("/"), plan.endpoint, plan.region)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return FolderStore(Path(unquote(parts.path)))
+    raise fail(
+        reasons.INVALID_SPEC,
+        "store.uri",
+        f"{plan.uri!r} is not a store",
+        "Use s3://BUCKET/PREFIX or file:///ABSOLUTE/FOLDER",
+    )
+
+
+class FolderStore:
+    """A folder. Objects appear whole, by renaming, and survive a power cut once written."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, key: str) -> bytes | None:
+        """See `Store`."""
+        with self._explained(key):
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        raise AssertionError
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Store`."""
+        with self._explained(key), self._written(key, data) as temporary:
+            temporary.replace(self._path(key))
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Store`."""
+        with self._explained(key), self._written(key, data) as temporary:
+            try:
+                os.link(temporary, self._path(key))
+            except FileExistsError:
+                return False
+            return True
+        raise AssertionError
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See `Store`."""
+        with self._explained(prefix):
+            folder = self._root / prefix.rpartition("/")[0]
+            found = [
+                path.relative_to(self._root).as_posix()
+                for path in folder.rglob("*")
+                if path.is_file() and not path.name.startswith(".")
+            ]
+        yield from sorted(key for key in found if key.startswith(prefix))
+
+    def uri(self, key: str) -> str:
+        """See `Store`."""
+        return (self._root / key).as_uri()
+
+    def check(self) -> None:
+        """See `Store`."""
+        with self._explained(""):
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._root, prefix=".check-"):
+                pass
+
+    def _path(self, key: str) -> Path:
+        path = self._root / key
+        if ".." in path.parts:
+            raise fail(reasons.INVALID_SPEC, self.uri(""), f"the key {key!r} leaves the store")
+        return path
+
+    @contextmanager
+    def _written(self, key: str, data: bytes) -> Iterator[Path]:
+        """A temporary file with the data, synced, in the object's folder; removed afterwards."""
+        folder = self._path(key).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".writing-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = {
+                ENOSPC: reasons.DISK_FULL,
+                EDQUOT: reasons.DISK_FULL,
+                EACCES: reasons.ACCESS_DENIED,
+                EPERM: reasons.ACCESS_DENIED,
+                EROFS: reasons.ACCESS_DENIED,
+            }.get(error.errno or 0, reasons.STORE_UNAVAILABLE)
+            remedy = None if reason is reasons.DISK_FULL else "Check the folder's owner and rights"
+            raise fail(reason, self.uri(key), error.strerror or str(error), remedy) from error
+
+
+class S3Store:
+    """A bucket with a prefix. Retries are botocore's (standard mode)."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None, region: str | None) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client = _s3_client(endpoint, region)
+        self._endpoint = endpoint
+
+    def get(self, key: str) -> bytes | None:
+        """See `Store`."""
+        with self._explained(key):
+            try:
+                response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                data: bytes = response["Body"].read()
+            except self._client.exceptions.NoSuchKey:
+                return None
+            return data
+        raise AssertionError
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Store`."""
+        with self._explained(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """See `Store`."""
+        from botocore.exceptions import ClientError
+
+        with self._explained(key):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
+                    return False
+                raise
+            return True
+        raise AssertionError
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See `Store`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._explained(prefix):
+            found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        yield from sorted(key.removeprefix(self._prefix) for key in found)
+
+    def uri(self, key: str) -> str:
+        """See `Store`."""
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def check(self) -> None:
+        """See `Store`."""
+        with self._explained(""):
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        key = f".check-{os.urandom(8).hex()}"
+        self.put(key, b"")
+        with self._explained(key), suppress(Exception):  # a store may forbid deleting
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        from botocore import exceptions as aws
+
+        try:
+            yield
+        except aws.ClientError as error:
+            raise self._client_error(error, key) from error
+        except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
+            raise fail(
+                reasons.CREDENTIALS_REFUSED,
+                self.uri(key),
+                "there are no credentials",
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret)",
+            ) from error
+        except (aws.BotoCoreError, OSError) as error:
+            where = self._endpoint or "the S3 service"
+            raise fail(
+                reasons.STORE_UNAVAILABLE, self.uri(key), f"{where} cannot be reached: {error}"
+            ) from error
+
+    def _client_error(self, error: Any, key: str) -> EvalrunError:
+        code = _code(error)
+        message = error.response.get("Error", {}).get("Message", "")
+        where = self.uri(key)
+        if code == "NoSuchBucket":
+            what = f"the bucket {self._bucket} does not exist"
+            return fail(reasons.BUCKET_NOT_FOUND, where, what)
+        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"):
+            return fail(reasons.CREDENTIALS_REFUSED, where, f"{code}: {message}")
+        if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
+            return fail(reasons.ACCESS_DENIED, where, f"{code}: {message}")
+        if code in ("QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"):
+            return fail(reasons.DISK_FULL, where, f"{code}: {message}")
+        return fail(reasons.STORE_UNAVAILABLE, where, f"the service answered {code}: {message}")
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _s3_client(endpoint: str | None, region: str | None) -> BaseClient:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=5,
+        read_timeout=60,
+        request_checksum_calculation="when_required",  # older S3-compatible servers refuse others
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name=region or "us-east-1", config=config
+    )
