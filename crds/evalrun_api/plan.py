@@ -44,10 +44,12 @@ class CustomBenchmark(Document):
     """A Benchmark object as this run saw it.
 
     digest: of the files' names and texts; they are materialised under this name.
+    tasks: what the benchmark asks lmms-eval for.
     """
 
     name: ObjectName
     digest: Sha256
+    tasks: list[TaskName]
     data: VolumePath | None = None
 
 
@@ -104,6 +106,12 @@ class RunPlan(Document):
     def tasks(self) -> list[str]:
         """All benchmark names that lmms-eval is asked for, in order."""
         return [task for group in self.groups for task in group.tasks]
+
+    @property
+    def is_only_custom(self) -> bool:
+        """Whether every task is a custom benchmark's, so that lmms-eval's own are not needed."""
+        custom = {task for benchmark in self.custom_benchmarks for task in benchmark.tasks}
+        return set(self.tasks) <= custom
 
     @property
     def is_remote(self) -> bool:

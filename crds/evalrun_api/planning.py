@@ -85,6 +85,7 @@ def make_plan(
             CustomBenchmark(
                 name=name,
                 digest=digest(custom.spec.files),
+                tasks=list(custom.spec.tasks),
                 data=custom.spec.data.volume if custom.spec.data else None,
             )
             for name, custom in customs.items()

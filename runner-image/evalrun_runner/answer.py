@@ -1,0 +1,189 @@
+"""Answer: the step that holds accelerators, and the only one that loads weights.
+
+It asks the model only what the journal lacks. The weights are loaded when the first request needs
+them, so a run whose answers are all there never loads them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from evalrun_api import reasons
+from evalrun_api.errors import fail
+from evalrun_api.journal import Record
+from evalrun_api.lock import GroupLock, Lock
+from evalrun_api.plan import SettingsGroup
+from evalrun_runner import layout, weights
+from evalrun_runner.answers import Answers, read_answers
+from evalrun_runner.journal import JournalWriter, adopt, spool_folder
+from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combined, keyed
+from evalrun_runner.setting import Setting
+
+log = logging.getLogger(__name__)
+
+
+def answer(setting: Setting) -> None:
+    """Answer this shard's share of what the journal lacks, and journal it."""
+    plan, store, report = setting.plan, setting.store, setting.report
+    report.enter("answer", "reading the journal")
+    lock = setting.read_lock()
+    source, revision = weights.locate(plan, setting.places, report.activity)
+    if revision != lock.model.revision:
+        raise fail(
+            reasons.LOCK_MISMATCH,
+            "spec.model.source",
+            f"the weights are {revision}, prepare locked {lock.model.revision}",
+        )
+    report.conclude(answers_digest=lock.answers)
+    prefix = layout.segments(plan.run.namespace, lock.answers)
+    spool = spool_folder(setting.places.spool, store.uri(""), prefix)
+    report.activity("reading the journal")
+    adopted = adopt(store, prefix, spool)
+    answers = read_answers(store, prefix)
+    log.info("journal read", extra={"answers": len(answers), "adopted_segments": adopted})
+    writer = JournalWriter(store, prefix, spool, setting.writer)
+    try:
+        work = _Work(setting, lock, answers, writer, source)
+        for group, locked in zip(plan.groups, lock.groups, strict=True):
+            work.answer_group(group, locked)
+    except BaseException:
+        setting.stop.shield()
+        report.activity("storing finished answers")
+        try:
+            writer.close()
+        except Exception:
+            log.exception("finished answers stay in the spool", extra={"spool": str(spool)})
+        raise
+    setting.stop.shield()
+    report.activity("storing finished answers")
+    writer.close()
+    reused, computed = report.counts
+    log.info("answered", extra={"reused": reused, "computed": computed})
+
+
+class _Work:
+    """Answering, with the model once it is loaded."""
+
+    def __init__(
+        self, setting: Setting, lock: Lock, answers: Answers, writer: JournalWriter, source: str
+    ) -> None:
+        self._setting = setting
+        self._lock = lock
+        self._answers = answers
+        self._writer = writer
+        self._source = source
+        self._model: Any = None
+        self._documents: dict[str, Any] = {}
+
+    def answer_group(self, group: SettingsGroup, locked: GroupLock) -> None:
+        self._setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
+
+        def respond(request_type: str, instances: list[Any]) -> list[str]:
+            requests = keyed(group.name, request_type, instances)
+            verify(requests, locked)
+            self._answer_list(request_type, requests)
+            return [""] * len(instances)  # nothing is scored in this step
+
+        self._setting.evaluator.ask(group, respond, share_task_dict=self._documents)
+
+    def _answer_list(self, request_type: str, requests: list[Request]) -> None:
+        report = self._setting.report
+        mine = [
+            chunk for chunk in chunks(requests, self._lock.chunk_size) if self._is_mine(chunk)
+        ]
+        missing = {chunk.number: self._missing(chunk) for chunk in mine}
+        for task, of_task in by_task([r for chunk in mine for r in chunk.requests]).items():
+            report.expect(task, len(of_task))
+            lacking = sum(
+                len(missing[chunk.number]) for chunk in mine if chunk.requests[0].task == task
+            )
+            report.reused(task, len(of_task) - lacking)
+        for chunk in mine:
+            if missing[chunk.number]:
+                self._answer_chunk(request_type, chunk, missing[chunk.number])
+
+    def _is_mine(self, chunk: Chunk) -> bool:
+        shard = self._setting.shard
+        return shard is None or chunk.number % self._setting.plan.shards == shard
+
+    def _missing(self, chunk: Chunk) -> list[Request]:
+        return [request for request in chunk.requests if not has_answer(self._answers, request)]
+
+    def _answer_chunk(self, request_type: str, chunk: Chunk, missing: list[Request]) -> None:
+        if self._model is None:
+            self._load()
+        # A batch's members can move each other's answers, so a batch is always asked whole.
+        asked = missing if self._lock.batch_size == 1 else list(chunk.requests)
+        report = self._setting.report
+        report.activity(f"answering {chunk.requests[0].task}")
+        with self._setting.stop.chunk():
+            begun = time.monotonic()
+            with self._setting.stage("generate"):
+                outputs = getattr(self._model, request_type)([r.instance for r in asked])
+            seconds = time.monotonic() - begun
+            self._writer.append(records(asked, outputs, set(map(id, missing)), seconds))
+        report.computed(chunk.requests[0].task, len(missing))
+
+    def _load(self) -> None:
+        from evalrun_runner.backend import construct
+
+        report = self._setting.report
+        report.activity("loading the model")
+        with self._setting.stage("load"):
+            self._model = construct(self._setting.plan, self._source)
+            self._model.task_dict = self._documents
+        log.info("model loaded", extra={"seconds": round(self._setting.seconds["load"], 3)})
+
+
+def has_answer(answers: Answers, request: Request) -> bool:
+    """Whether the journal holds a usable answer to exactly this request."""
+    found = answers.get(request.key)
+    return found is not None and found.fingerprint == request.fingerprint and not found.error
+
+
+def verify(requests: list[Request], locked: GroupLock) -> None:
+    """Refuse requests that differ from those prepare locked."""
+    known = {task.name: task for task in locked.tasks}
+    for task, of_task in by_task(requests).items():
+        if task not in known or known[task].fingerprint != combined(of_task):
+            raise fail(
+                reasons.LOCK_MISMATCH,
+                f"benchmark {task}",
+                "its prompts or documents are not those that prepare locked",
+            )
+
+
+def records(
+    asked: list[Request], outputs: Any, wanted: set[int], seconds: float
+) -> list[Record]:
+    """The journal records of a chunk's outputs, of those requests whose id is in `wanted`."""
+    from evalrun_runner.outputs import encode
+
+    if not isinstance(outputs, list) or len(outputs) != len(asked):
+        count = len(outputs) if isinstance(outputs, list) else type(outputs).__name__
+        raise fail(
+            reasons.WRONG_ANSWER_COUNT,
+            f"benchmark {asked[0].task}",
+            f"the backend was asked {len(asked)} requests and returned {count} answers",
+        )
+    found = []
+    for request, output in zip(asked, outputs, strict=True):
+        if id(request) not in wanted:
+            continue
+        try:
+            response, usage = encode(output)
+        except TypeError as error:
+            where = f"benchmark {request.task}, document {request.key.doc_id}"
+            raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
+        found.append(
+            Record(
+                **request.key._asdict(),
+                fingerprint=request.fingerprint,
+                response=response,
+                tokens=usage,
+                seconds=round(seconds / len(asked), 6),
+            )
+        )
+    return found

@@ -1,0 +1,91 @@
+"""lmms-eval's model backends: found, checked and constructed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from lmms_eval.models import MODEL_REGISTRY_V2, list_available_models
+
+from evalrun_api import reasons
+from evalrun_api.errors import fail
+from evalrun_api.plan import RunPlan
+
+
+def model_type(plan: RunPlan) -> str:
+    """"simple" or "chat": the form of a task's prompts. Does not import the backend."""
+    name = plan.model.backend
+    known = list_available_models(include_aliases=True)
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        what = f"this lmms-eval has no backend {name!r}"
+        if near:
+            what += f"; did you mean {' or '.join(near)}?"
+        raise fail(reasons.UNKNOWN_BACKEND, "spec.model.backend", what)
+    return str(MODEL_REGISTRY_V2.resolve(name, force_simple=plan.force_simple).model_type)
+
+
+def backend_class(plan: RunPlan) -> type[Any]:
+    """The backend's class, its arguments checked as far as its signature tells.
+
+    Prepare calls this too, so that a missing package or a wrong argument is found before an
+    accelerator is asked for.
+    """
+    name = plan.model.backend
+    try:
+        found: type[Any] = MODEL_REGISTRY_V2.get_model_class(name, force_simple=plan.force_simple)
+    except Exception as error:  # noqa: BLE001  # importing foreign code can raise anything
+        missing = f"{type(error).__name__}: {error}"
+        raise fail(
+            reasons.BACKEND_UNUSABLE,
+            "spec.model.backend",
+            f"{name} cannot be imported here ({missing})",
+            "Use an image that has what it imports, or another backend",
+        ) from error
+    parameters = _parameters(found)
+    if not any(entry.kind is entry.VAR_KEYWORD for entry in parameters.values()):
+        for key in plan.model.args:
+            if key not in parameters:
+                near = difflib.get_close_matches(key, list(parameters))
+                hint = f"did you mean {near[0]}?" if near else "it is not one of its arguments"
+                raise fail(
+                    reasons.BACKEND_UNUSABLE,
+                    f"spec.model.args.{key}",
+                    f"backend {name} has no such argument; {hint}",
+                    f"Its arguments: {', '.join(sorted(parameters))}",
+                )
+    return found
+
+
+def construct(plan: RunPlan, source: str) -> Any:
+    """The model object. `source` goes into the argument that takes the weights."""
+    found = backend_class(plan)
+    parameters = _parameters(found)
+    arguments: dict[str, Any] = {**plan.model.args, plan.model.source_arg: source}
+    if "trust_remote_code" in parameters:  # many backends would default to True
+        arguments["trust_remote_code"] = plan.security.trust_remote_code
+    if plan.model.source.endpoint is not None:
+        arguments["base_url"] = plan.model.source.endpoint.url
+    elif plan.accelerators == 0:
+        arguments["device"] = "cpu"
+    try:
+        return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
+    except MemoryError as error:
+        raise fail(reasons.OUT_OF_MEMORY, "spec.model", "the weights do not fit") from error
+    except Exception as error:  # noqa: BLE001  # backends raise anything
+        if "out of memory" in str(error).lower():
+            raise fail(reasons.OUT_OF_MEMORY, "spec.model", str(error)) from error
+        what = f"backend {plan.model.backend} could not load it: {type(error).__name__}: {error}"
+        raise fail(reasons.MODEL_LOAD_FAILED, "spec.model", what[:1500]) from error
+
+
+def _parameters(found: type[Any]) -> dict[str, inspect.Parameter]:
+    """Named parameters of the class and of those it derives from."""
+    merged: dict[str, inspect.Parameter] = {}
+    for ancestor in reversed(found.__mro__):
+        if "__init__" in vars(ancestor) and ancestor is not object:
+            signature = inspect.signature(ancestor.__init__)
+            for name, parameter in list(signature.parameters.items())[1:]:
+                merged[name] = parameter
+    return merged

@@ -1,0 +1,154 @@
+"""One settings group through lmms-eval's own `simple_evaluate`, the same way in every step."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lmms_eval.__main__ import parse_eval_args
+from lmms_eval.evaluator import simple_evaluate
+from lmms_eval.utils import get_datetime_str
+
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.plan import RunPlan, SettingsGroup
+from evalrun_runner.backend import model_type
+from evalrun_runner.journaled_model import AllAsked, JournaledModel, Respond
+from evalrun_runner.tasks import PlannedTasks
+
+
+class Evaluator:
+    """lmms-eval, set up for one plan."""
+
+    def __init__(self, plan: RunPlan, include: list[Path]) -> None:
+        self.plan = plan
+        self.model_type = model_type(plan)
+        self.tasks = PlannedTasks(plan, include)
+        self._defaults = _command_line_defaults()
+
+    def ask(
+        self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None
+    ) -> None:
+        """Build the group's requests and hand them to `respond`; score nothing.
+
+        `share_task_dict` is a model object that is to find its documents where lmms-eval puts them.
+        """
+
+        def finish() -> None:
+            raise AllAsked
+
+        try:
+            self._evaluate(group, respond, finish, share_task_dict)
+        except AllAsked:
+            return
+        raise AssertionError("lmms-eval scored without cleaning the model")
+
+    def score(self, group: SettingsGroup, respond: Respond) -> dict[str, Any]:
+        """lmms-eval's results (with samples) for the outputs that `respond` gives."""
+        results = self._evaluate(group, respond, lambda: seed_everything(self.plan), None)
+        if not results or not results.get("results"):
+            raise fail(reasons.NO_RESULTS, f"benchmarks {', '.join(group.tasks)}", "no results")
+        results["config"]["model"] = self.plan.model.backend  # not the name of our stand-in
+        return results
+
+    def _evaluate(
+        self,
+        group: SettingsGroup,
+        respond: Respond,
+        finish: Callable[[], None],
+        share_task_dict: Any,
+    ) -> dict[str, Any]:
+        plan, seed = self.plan, self.plan.seed
+        self.tasks.begin(group)
+        model = JournaledModel(self.model_type == "simple", respond, finish)
+        if share_task_dict is not None:
+            model.task_dict = share_task_dict
+        try:
+            results: dict[str, Any] = simple_evaluate(
+                model=model,
+                model_args=model_args_text(plan),
+                tasks=list(group.tasks),
+                num_fewshot=group.few_shot,
+                batch_size=plan.batch_size,
+                limit=group.limit,
+                offset=group.offset,
+                log_samples=True,
+                system_instruction=plan.system_instruction,
+                task_manager=self.tasks,
+                random_seed=seed.python,
+                numpy_random_seed=seed.numpy,
+                torch_random_seed=seed.torch,
+                fewshot_random_seed=seed.few_shot,
+                cli_args=self._arguments(group),
+                datetime_str=get_datetime_str(timezone="UTC"),
+                force_simple=plan.force_simple,
+                repeats=group.repeats,
+                process_docs_parallel=1,  # scorers that draw random numbers stay repeatable
+            )
+        except (EvalrunError, AllAsked):
+            raise
+        except Exception as error:
+            where = f"benchmarks {', '.join(group.tasks)}"
+            what = f"lmms-eval fails on it: {type(error).__name__}: {error}"[:1500]
+            out_of_memory = isinstance(error, MemoryError) or "out of memory" in what.lower()
+            reason = reasons.OUT_OF_MEMORY if out_of_memory else reasons.BENCHMARK_UNUSABLE
+            raise fail(reason, where, what) from error
+        return results
+
+    def _arguments(self, group: SettingsGroup) -> argparse.Namespace:
+        """What the command line would have been: tasks read media and tag settings from it."""
+        plan = self.plan
+        arguments = argparse.Namespace(**vars(self._defaults))
+        arguments.model = plan.model.backend
+        arguments.model_args = model_args_text(plan)
+        arguments.tasks = ",".join(group.tasks)
+        arguments.batch_size = plan.batch_size
+        arguments.limit = group.limit
+        arguments.offset = group.offset
+        arguments.num_fewshot = group.few_shot
+        arguments.repeats = group.repeats
+        arguments.system_instruction = plan.system_instruction
+        arguments.process_with_media = plan.process_with_media
+        arguments.force_simple = plan.force_simple
+        arguments.log_samples = plan.log_samples
+        arguments.process_docs_parallel = 1
+        seed = plan.seed
+        arguments.seed = [seed.python, seed.numpy, seed.torch, seed.few_shot]
+        return arguments
+
+
+def seed_everything(plan: RunPlan) -> None:
+    """Pin the random state, so that what went before (loading, answering) cannot move a score."""
+    random.seed(plan.seed.python)
+    np.random.seed(plan.seed.numpy)  # noqa: NPY002  # lmms-eval's tasks use the global generator
+    torch.manual_seed(plan.seed.torch)
+
+
+def model_args_text(plan: RunPlan) -> str:
+    """The model's arguments as lmms-eval's command line spells them, for the record."""
+    source = plan.model.source
+    if source.hugging_face:
+        weights = source.hugging_face.repo
+    elif source.volume:
+        weights = f"{source.volume.claim_name}/{source.volume.path}".rstrip("/")
+    else:
+        weights = source.endpoint.model if source.endpoint else ""
+    values = {plan.model.source_arg: weights, **plan.model.args}
+    return ",".join(f"{key}={value}" for key, value in values.items())
+
+
+def _command_line_defaults() -> argparse.Namespace:
+    """The defaults of the installed lmms-eval's own parser, which reads `sys.argv`."""
+    given, sys.argv = sys.argv, ["lmms-eval"]
+    try:
+        _, defaults = parse_eval_args()
+    finally:
+        sys.argv = given
+    return defaults
+

@@ -1,0 +1,172 @@
+"""Writing a journal: answers go to a local spool at once and to the store every few seconds.
+
+A segment is spooled as lines while it grows, then stored as one object that is never overwritten.
+What a killed process left in the spool is stored by the next one on this machine (`adopt`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.journal import Record
+from evalrun_api.reasons import PERMANENT
+from evalrun_runner.answers import parse_records
+from evalrun_runner.stores import Store
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 5.0
+MAX_UNSTORED_SECONDS = 120.0
+"""How long answers may wait in the spool while the store fails, before the run fails too."""
+
+
+def spool_folder(root: Path, store_uri: str, prefix: str) -> Path:
+    """Folder of the spool for one journal: `prefix` of the store at `store_uri`."""
+    return root / hashlib.sha256(f"{store_uri}\n{prefix}".encode()).hexdigest()[:32]
+
+
+def pack(lines: bytes) -> bytes:
+    """Lines as a segment's bytes, with a checksum."""
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
+
+
+class JournalWriter:
+    """Appends answers to a journal. Closing (or `flush`) makes them durable.
+
+    store, prefix: the journal's place; segments are named WRITER-NNNNNN.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        spool: Path,
+        writer: str,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._spool = spool
+        self._writer = writer
+        self._number = 0
+        self._lock = threading.Lock()
+        self._storing = threading.Lock()
+        self._current: BinaryIO | None = None
+        self._full: list[BinaryIO] = []
+        self._failure: EvalrunError | None = None
+        self._failing_since: float | None = None
+        self._closed = threading.Event()
+        self._flush_seconds = flush_seconds
+        self._make_spool()
+        self._thread = threading.Thread(target=self._flush_regularly, name="journal", daemon=True)
+        self._thread.start()
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Journal the answers of a chunk, all or none. Raises what made storing fail for good."""
+        if self._failure is not None:
+            raise self._failure
+        lines = b"".join(
+            record.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+            for record in records
+        )
+        with self._lock:
+            try:
+                if self._current is None:
+                    self._current = self._open_spool()
+                self._current.write(lines)
+                self._current.flush()
+            except OSError as error:
+                raise _spool_error(error, self._spool) from error
+
+    def flush(self) -> None:
+        """Store everything that was appended. Raises `EvalrunError` when the store refuses."""
+        with self._storing:
+            with self._lock:
+                if self._current is not None:
+                    self._full.append(self._current)
+                    self._current = None
+            while self._full:
+                file = self._full[0]
+                _store_spooled(self._store, self._prefix, Path(file.name))
+                file.close()
+                self._full.pop(0)
+
+    def close(self) -> None:
+        """Store everything and stop. Whatever cannot be stored stays in the spool."""
+        self._closed.set()
+        self._thread.join()
+        self.flush()
+
+    def _open_spool(self) -> BinaryIO:
+        self._number += 1
+        path = self._spool / f"{self._writer}-{self._number:06d}.jsonl"
+        file = path.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)  # held while this process lives: not to be adopted
+        return file
+
+    def _make_spool(self) -> None:
+        try:
+            self._spool.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _spool_error(error, self._spool) from error
+
+    def _flush_regularly(self) -> None:
+        while not self._closed.wait(self._flush_seconds):
+            try:
+                self.flush()
+                self._failing_since = None
+            except EvalrunError as error:
+                now = time.monotonic()
+                self._failing_since = self._failing_since or now
+                permanent = error.reason.exit_code in PERMANENT
+                if permanent or now - self._failing_since > MAX_UNSTORED_SECONDS:
+                    self._failure = error
+                log.warning("answers wait in the spool: %s", error)
+
+
+def adopt(store: Store, prefix: str, spool: Path) -> int:
+    """Store what killed processes left in the spool; how many segments that were.
+
+    A file whose process still lives is locked, and left alone.
+    """
+    adopted = 0
+    for path in sorted(spool.glob("*.jsonl")):
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            for _ in parse_records(path.read_bytes(), path.as_uri()):
+                pass  # damage is found here, before it reaches the store
+            _store_spooled(store, prefix, path)
+            adopted += 1
+    return adopted
+
+
+def _store_spooled(store: Store, prefix: str, path: Path) -> None:
+    """Store one spool file as a segment, then remove it. Safe to repeat."""
+    lines = path.read_bytes()
+    whole = lines[: lines.rfind(b"\n") + 1]
+    if whole:
+        store.create(f"{prefix}{path.stem}.jsonl.zst", pack(whole))
+    path.unlink()
+
+
+def _spool_error(error: OSError, spool: Path) -> EvalrunError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = reasons.DISK_FULL if full else reasons.STORE_UNAVAILABLE
+    remedy = None if full else "Check the rights of the work folder"
+    return fail(reason, os.fspath(spool), error.strerror or str(error), remedy)

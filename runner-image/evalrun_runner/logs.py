@@ -1,0 +1,102 @@
+"""Structured logs: one JSON object a line, for the runner's own events and lmms-eval's alike."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class JsonLines(logging.Formatter):
+    """A record as a JSON object: time, level, logger, message, and what `extra` added."""
+
+    def __init__(self, **always: str) -> None:
+        super().__init__()
+        self._always = always
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry: dict[str, Any] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._always,
+        }
+        for key, value in vars(record).items():
+            if key not in _OWN_FIELDS:
+                entry[key] = value
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+class WithoutBars(io.TextIOBase):
+    """Standard error without progress bars, which libraries redraw with carriage returns.
+
+    Progress is served at /progress; thousands of bars would bury what matters in the log.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Pass whole lines on, but those that a carriage return redrew."""
+        self._line += text
+        if len(self._line) > 65536 or "\n" in self._line:
+            *lines, self._line = self._line.split("\n")
+            if len(self._line) > 65536:
+                self._line = self._line.rpartition("\r")[2][-4096:]
+            for line in lines:
+                if "\r" not in line:
+                    self._stream.write(line + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was passed on."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Of the stream underneath: faulthandler and child processes write there."""
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
+        """Of the stream underneath."""
+        return self._stream.encoding
+
+
+def set_up_logs(**always: str) -> None:
+    """Send every log of this process to standard error as JSON lines, each with `always`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(**always))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for chatty in ("httpx", "urllib3", "botocore", "filelock", "fsspec", "matplotlib", "numba"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    sys.stderr = WithoutBars(sys.stderr)
+
+
+def adopt_loguru() -> None:
+    """Bring lmms-eval's own logs (loguru) into the same stream. Call after importing lmms-eval."""
+    from loguru import logger
+
+    def forward(message: Any) -> None:
+        record = message.record
+        logging.getLogger(f"lmms_eval.{record['name']}").log(
+            record["level"].no, "%s", record["message"], exc_info=_exc_info(record["exception"])
+        )
+
+    logger.remove()
+    logger.add(forward, level="INFO", format="{message}")
+
+
+def _exc_info(exception: Any) -> Any:
+    return (exception.type, exception.value, exception.traceback) if exception else None

@@ -1,0 +1,122 @@
+"""Prepare: everything that can go wrong without an accelerator goes wrong here.
+
+It checks the store, the weights, the backend and the benchmarks, builds every request once, and
+writes lock.json: what the later steps obey.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from evalrun_api import reasons
+from evalrun_api.digests import canonical_json
+from evalrun_api.errors import fail
+from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock, answers_digest
+from evalrun_api.plan import RunPlan, SettingsGroup
+from evalrun_runner import layout, weights
+from evalrun_runner.request_list import Request, by_task, combined, keyed
+from evalrun_runner.setting import Setting
+
+log = logging.getLogger(__name__)
+
+
+def prepare(setting: Setting) -> Lock:
+    """Lock the run. Running it again gives the same lock, or an error if something changed."""
+    plan, store, report = setting.plan, setting.store, setting.report
+    report.enter("prepare", "checking the store")
+    store.check()
+    _, revision = weights.locate(plan, setting.places, report.activity)
+    setting.write_plan()
+    evaluator = setting.evaluator
+    report.activity(f"checking the backend {plan.model.backend}")
+    with setting.stage("start"):
+        from evalrun_runner.backend import backend_class
+
+        backend_class(plan)
+    groups = [census(setting, group) for group in plan.groups]
+    model = ModelLock(revision=revision, model_type=evaluator.model_type)
+    versions = package_versions(plan)
+    lock = Lock(
+        answers=answers_digest(plan, model, versions, groups),
+        model=model,
+        versions=versions,
+        batch_size=plan.batch_size,
+        chunk_size=plan.chunk_size,
+        groups=groups,
+    )
+    _write(setting, lock)
+    log.info("locked", extra={"answers": lock.answers, "requests": lock.requests_total})
+    return lock
+
+
+def census(setting: Setting, group: SettingsGroup) -> GroupLock:
+    """Count and fingerprint the requests of a settings group."""
+    setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
+    evaluator = setting.evaluator
+    found: list[tuple[str, str, list[Request]]] = []
+
+    def respond(request_type: str, instances: list[Any]) -> list[str]:
+        requests = keyed(group.name, request_type, instances)
+        found.extend((request_type, task, of) for task, of in by_task(requests).items())
+        return [""] * len(instances)
+
+    documents: dict[str, Any] = {}
+    with setting.stage("prepare"):
+        evaluator.ask(group, respond, share_task_dict=documents)
+        tasks = [
+            _task_lock(task, request_type, requests, evaluator.tasks.loaded, documents)
+            for request_type, task, requests in found
+        ]
+    missing = set(evaluator.tasks.loaded) - {task.name for task in tasks}
+    if missing:
+        where = f"benchmark {', '.join(sorted(missing))}"
+        raise fail(reasons.BENCHMARK_UNUSABLE, where, "it asks the model nothing")
+    return GroupLock(name=group.name, tasks=tasks)
+
+
+def _task_lock(
+    name: str,
+    request_type: str,
+    requests: list[Request],
+    loaded: dict[str, Any],
+    documents: dict[str, Any],
+) -> TaskLock:
+    from evalrun_runner.documents import documents_digest
+
+    split = requests[0].instance.metadata["split"]
+    return TaskLock.model_validate(
+        {
+            "name": name,
+            "version": str(loaded[name].VERSION),
+            "requestType": request_type,
+            "documents": len({request.key.doc_id for request in requests}),
+            "requests": len(requests),
+            "fingerprint": combined(requests),
+            "data": documents_digest(documents[name][split]),
+        }
+    )
+
+
+def package_versions(plan: RunPlan) -> dict[str, str]:
+    """Versions of the packages that can change an answer."""
+    names = ["lmms-eval"]
+    if not plan.is_remote:
+        names += ["torch", "transformers"]
+    return {name: version(name) for name in names}
+
+
+def _write(setting: Setting, lock: Lock) -> None:
+    """Write the lock beside the answers, once for all runs that share them, and into the run."""
+    plan, store = setting.plan, setting.store
+    data = canonical_json(lock.document())
+    for key in (layout.lock(plan.run.namespace, lock.answers), layout.lock_of_run(plan.run)):
+        if store.create(key, data):
+            continue
+        if store.get(key) != data:
+            raise fail(
+                reasons.LOCK_MISMATCH,
+                store.uri(key),
+                "the run was locked before, and model, data or prompts have changed since",
+            )

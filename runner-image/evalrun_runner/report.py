@@ -1,0 +1,146 @@
+"""What the runner tells the world while it works: progress, metrics, the termination message."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from evalrun_api.plan import RunPlan
+from evalrun_api.progress import Progress, StepName, TaskProgress
+from evalrun_api.termination import TerminationMessage
+
+RATE_WINDOW_SECONDS = 30.0
+
+
+class Report:
+    """The state of this process, for its HTTP server and its termination message.
+
+    Written by the thread that works, read by the threads that serve.
+    """
+
+    def __init__(self, plan: RunPlan, step: StepName, termination_log: Path | None) -> None:
+        self._plan = plan
+        self._termination_log = termination_log
+        self._lock = threading.Lock()
+        self._begun = time.monotonic()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._totals: dict[str, int] = {}
+        self._done: dict[str, int] = {}
+        self._activity = "starting"
+        self._message = TerminationMessage(
+            run=plan.run, step=step, outcome="Running", reason="Running"
+        )
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "evalrun_runner_requests",
+            "Requests that have an answer, by where the answer came from.",
+            ["task", "origin"],
+            registry=self.registry,
+        )
+        self._expected = Gauge(
+            "evalrun_runner_requests_expected",
+            "Requests of this process' share.",
+            ["task"],
+            registry=self.registry,
+        )
+        self._stage = Gauge(
+            "evalrun_runner_stage_seconds",
+            "Seconds spent by stage.",
+            ["stage"],
+            registry=self.registry,
+        )
+
+    def enter(self, step: StepName, activity: str) -> None:
+        """A step begins."""
+        self._update(step=step)
+        self.activity(activity)
+
+    def activity(self, text: str) -> None:
+        """What is being done now, in a few words."""
+        with self._lock:
+            self._activity = text[:300]
+
+    def expect(self, task: str, requests: int) -> None:
+        """This process will answer so many requests of a task."""
+        with self._lock:
+            self._totals[task] = requests
+            self._done.setdefault(task, 0)
+        self._expected.labels(task).set(requests)
+
+    def reused(self, task: str, count: int) -> None:
+        """Answers that were in the journal."""
+        if count:
+            with self._lock:
+                self._done[task] += count
+            self._update(reused=self._message.reused + count)
+            self._requests.labels(task, "reused").inc(count)
+
+    def computed(self, task: str, count: int) -> None:
+        """Answers that the model gave just now."""
+        now = time.monotonic()
+        with self._lock:
+            self._done[task] += count
+            self._recent.append((now, count))
+            while self._recent[0][0] < now - RATE_WINDOW_SECONDS:
+                self._recent.popleft()
+            self._message = self._message.model_copy(
+                update={"computed": self._message.computed + count}
+            )
+        self._requests.labels(task, "computed").inc(count)
+
+    def stage(self, name: str, seconds: float) -> None:
+        """Time spent in a stage (load, generate, score…)."""
+        self._stage.labels(name).set(seconds)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """(reused, computed) answers of this process."""
+        return self._message.reused, self._message.computed
+
+    def progress(self) -> Progress:
+        """What /progress serves."""
+        now = time.monotonic()
+        with self._lock:
+            message, totals, done = self._message, dict(self._totals), dict(self._done)
+            recent, activity = list(self._recent), self._activity
+        total, finished = sum(totals.values()), sum(done.values())
+        rate = _rate(recent, now)
+        return Progress(
+            step=message.step,
+            activity=activity,
+            requests_done=min(finished, total),
+            requests_total=total,
+            reused=message.reused,
+            computed=message.computed,
+            requests_per_second=round(rate, 3),
+            eta_seconds=round((total - finished) / rate, 1) if rate and total > finished else None,
+            elapsed_seconds=round(now - self._begun, 3),
+            tasks=[
+                TaskProgress(name=name, requests_done=done[name], requests_total=count)
+                for name, count in totals.items()
+            ],
+        )
+
+    def conclude(self, **changes: Any) -> None:
+        """Change the termination message and write it."""
+        self._update(**changes)
+
+    def _update(self, **changes: Any) -> None:
+        with self._lock:
+            self._message = self._message.model_copy(update=changes)
+            if self._termination_log is not None:
+                # In place: in a pod the file is a mount and cannot be replaced.
+                self._termination_log.write_bytes(self._message.encode())
+
+
+def _rate(recent: list[tuple[float, int]], now: float) -> float:
+    """Answers a second over the recent window; 0 when there are none."""
+    if len(recent) < 2:
+        return 0.0
+    span = now - recent[0][0]
+    return sum(count for _, count in recent[1:]) / span if span > 0 else 0.0

@@ -1,0 +1,81 @@
+"""Asked to stop: finish the chunk in hand, store what is finished, end.
+
+The first SIGTERM or SIGINT sets a flag that is looked at between chunks; outside of a chunk it
+interrupts at once. A chunk that outlasts the patience is interrupted too. `Stopped` is no
+`Exception`, so that the many `except Exception` of lmms-eval's backends cannot swallow it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """The process was asked to stop."""
+
+
+class StopRequest:
+    """Whether this process was asked to stop. Signals are handled from construction on."""
+
+    def __init__(self, patience_seconds: int) -> None:
+        self._patience = patience_seconds
+        self._asked = False
+        self._in_chunk = False
+        self._shielded = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        again, self._asked = self._asked, True
+        if self._shielded:
+            return
+        if self._in_chunk and not again:
+            signal.alarm(self._patience)
+            return
+        raise Stopped
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not self._shielded:
+            raise Stopped
+
+    def raise_if_asked(self) -> None:
+        """Raise `Stopped` if the process was asked to stop."""
+        if self._asked:
+            raise Stopped
+
+    @contextmanager
+    def chunk(self) -> Iterator[None]:
+        """Work that is finished rather than interrupted, within the patience."""
+        self.raise_if_asked()
+        self._in_chunk = True
+        try:
+            yield
+        finally:
+            self._in_chunk = False
+            signal.alarm(0)
+        self.raise_if_asked()
+
+    def shield(self) -> None:
+        """From now on no signal interrupts: the process ends by itself, storing what it has."""
+        self._shielded = True
+        signal.alarm(0)
+
+
+def stop_at_eof() -> None:
+    """Send this process SIGTERM when its standard input ends: whoever started it has died."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()

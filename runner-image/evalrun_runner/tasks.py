@@ -1,0 +1,113 @@
+"""lmms-eval's tasks, loaded as the plan says."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmms_eval.tasks import TaskManager
+from tenacity import RetryError
+
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.plan import RunPlan, SettingsGroup
+
+log = logging.getLogger(__name__)
+
+JOURNALED_TYPES = {
+    "generate_until": "generate_until",
+    "loglikelihood": "loglikelihood",
+    "multiple_choice": "loglikelihood",
+    "generate_until_multi_round": "generate_until_multi_round",
+}
+"""Task output types that this release journals, and the request type they make."""
+
+
+class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no types
+    """lmms-eval's task manager, which sets the plan's generation arguments on what it loads.
+
+    The command line can pass them as a string only, in which lists have no form. Errors of
+    loading become errors of ours. The name of the backend selects the prompt, so it is given.
+    """
+
+    def __init__(self, plan: RunPlan, include: list[Path]) -> None:
+        super().__init__(
+            include_path=[str(folder) for folder in include] or None,
+            include_defaults=not plan.is_only_custom,  # indexing lmms-eval's own takes seconds
+            model_name=plan.model.backend,
+        )
+        self._group: SettingsGroup | None = None
+        self.loaded: dict[str, Any] = {}
+
+    def begin(self, group: SettingsGroup) -> None:
+        """The next loading is for this group."""
+        self._group = group
+        self.loaded = {}
+        unknown = [name for name in group.tasks if name not in self.all_tasks]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self.all_tasks)
+            what = f"lmms-eval knows no task, group or tag {unknown[0]!r}"
+            if near:
+                what += f"; did you mean {' or '.join(near)}?"
+            raise fail(reasons.UNKNOWN_BENCHMARK, "spec.benchmarks", what)
+
+    def load_task_or_group(self, task_list: Any = None, task_type: Any = "simple") -> Any:
+        """See `TaskManager`."""
+        assert self._group is not None
+        try:
+            found = super().load_task_or_group(task_list, task_type)
+        except Exception as error:  # noqa: BLE001  # task files and datasets raise anything
+            raise _loading_error(error, task_list) from error
+        for name, task in _leaves(found):
+            self.loaded[name] = task
+            _check(name, task, self._group)
+            if self._group.generation and "generate_until" in task.get_config("output_type"):
+                task.set_config("generation_kwargs", dict(self._group.generation), update=True)
+        return found
+
+
+def _leaves(found: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for name, entry in found.items():
+        if isinstance(entry, Mapping):
+            yield from _leaves(entry)
+        elif entry is not None:
+            yield str(name), entry
+
+
+def _check(name: str, task: Any, group: SettingsGroup) -> None:
+    kind = task.OUTPUT_TYPE
+    if kind not in JOURNALED_TYPES:
+        raise fail(
+            reasons.UNSUPPORTED_REQUEST,
+            f"benchmark {name}",
+            f"its tasks are of type {kind}, which this release cannot journal",
+        )
+    documents = len(task.eval_docs)
+    if group.offset >= documents:
+        raise fail(
+            reasons.BENCHMARK_UNUSABLE,
+            f"benchmark {name}",
+            f"offset {group.offset} leaves none of its {documents} documents",
+            "Choose a smaller offset",
+        )
+
+
+def _loading_error(error: Exception, names: Any) -> EvalrunError:
+    if isinstance(error, EvalrunError):
+        return error
+    cause: BaseException = error
+    while isinstance(cause, RetryError):  # lmms-eval tries five times, and hides why
+        last = cause.last_attempt.exception()
+        if last is None:
+            break
+        cause = last
+    where = f"benchmark {', '.join(names) if isinstance(names, list) else names}"
+    what = f"{type(cause).__name__}: {cause}"
+    if isinstance(cause, OSError) or "Dataset" in type(cause).__name__:
+        return fail(reasons.DATASET_UNAVAILABLE, where, f"its data cannot be loaded: {what}"[:1500])
+    if "cannot be found" in str(cause) or "Couldn't" in str(cause):
+        return fail(reasons.DATASET_UNAVAILABLE, where, f"its data cannot be loaded: {what}"[:1500])
+    return fail(reasons.BENCHMARK_UNUSABLE, where, f"it cannot be loaded: {what}"[:1500])
