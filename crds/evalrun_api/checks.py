@@ -1,4 +1,4 @@
-"""What can be wrong with a run, found before anything is started: pure functions that list faults."""
+"""What can be wrong with a run, found before anything starts: pure functions that list faults."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ TYPED_ARGS = {
     "token": "model.source.huggingFace.tokenSecret",
     "trust_remote_code": "security.trustRemoteCode",
     "batch_size": "evaluation.batchSize",
+    "device": "parallelism.acceleratorsPerShard",
 }
 """model_args that have a field of their own, and which."""
 
@@ -38,6 +39,7 @@ class Surroundings:
 def profile_of(
     model: ModelSpec, surroundings: Surroundings, faults: list[Fault]
 ) -> ModelProfile | None:
+    """The profile of the model; None, and a fault, where there is none."""
     if model.profile is None:
         if model.backend is None:
             faults.append(
@@ -63,6 +65,7 @@ def profile_of(
 
 
 def argument_faults(model: ModelSpec) -> list[Fault]:
+    """Faults of model.args."""
     faults = []
     for key, value in model.args.items():
         where = f"spec.model.args.{key}"
@@ -82,6 +85,7 @@ def argument_faults(model: ModelSpec) -> list[Fault]:
 
 
 def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex) -> list[Fault]:
+    """Contradictions between the run and what its profile and backend can do."""
     faults = []
     if model.backend not in index.backends:
         faults.append(
@@ -117,6 +121,14 @@ def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex
                 "Leave it out, or set it to 0",
             )
         )
+    if model.accelerator_only and model.accelerators == 0:
+        faults.append(
+            Fault(
+                "spec.parallelism.acceleratorsPerShard",
+                f"backend {model.backend} cannot run without an accelerator",
+                "Set it to 1, or leave it out",
+            )
+        )
     if model.max_batch_size and model.batch_size > model.max_batch_size:
         faults.append(
             Fault(
@@ -131,6 +143,7 @@ def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex
 def custom_benchmarks(
     spec: EvaluationRunSpec, surroundings: Surroundings, faults: list[Fault]
 ) -> dict[str, Benchmark]:
+    """The Benchmarks that the run refers to, by name; faults are added to `faults`."""
     found: dict[str, Benchmark] = {}
     for position, wanted in enumerate(spec.benchmarks):
         if wanted.benchmark_ref is None:
@@ -169,6 +182,7 @@ def custom_benchmarks(
 
 
 def tasks_of(wanted: RequestedBenchmark, customs: Mapping[str, Benchmark]) -> list[str]:
+    """What an entry of spec.benchmarks asks lmms-eval for."""
     if wanted.name is not None:
         return [wanted.name]
     assert wanted.benchmark_ref is not None
@@ -179,6 +193,7 @@ def tasks_of(wanted: RequestedBenchmark, customs: Mapping[str, Benchmark]) -> li
 def name_faults(
     spec: EvaluationRunSpec, index: NameIndex, customs: Mapping[str, Benchmark]
 ) -> list[Fault]:
+    """Benchmarks that lmms-eval does not know, or that are asked for twice."""
     faults = []
     seen: dict[str, int] = {}
     for position, wanted in enumerate(spec.benchmarks):
@@ -206,6 +221,7 @@ def name_faults(
 
 
 def generation_faults(spec: EvaluationRunSpec) -> list[Fault]:
+    """Generation arguments that contradict each other."""
     faults = []
     places = [("spec.generation", spec.generation)] + [
         (f"spec.benchmarks[{position}].generation", wanted.generation)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 
@@ -48,19 +56,44 @@ Scalar = bool | int | float | str
 
 JsonValue = Annotated[Any, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_PLAIN_DEPTH = 16
 
-RunName = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=_DNS_LABEL)]
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """What JSON can say: YAML also has dates, NaN, keys that are no strings, and cycles."""
+    if depth > MAX_PLAIN_DEPTH:
+        raise ValueError(f"it is nested deeper than {MAX_PLAIN_DEPTH} levels")
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} is not a string; write it in quotes")
+            _plain(entry, depth + 1)
+    elif isinstance(value, list):
+        for entry in value:
+            _plain(entry, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    elif isinstance(value, str):
+        value.encode()  # half of a surrogate pair raises a ValueError
+    elif not isinstance(value, int | float | bool | None):
+        raise ValueError(f"a {type(value).__name__} is no JSON value; write it in quotes")
+    return value
+
+
+PlainValue = Annotated[JsonValue, AfterValidator(_plain)]
+"""A free-form value that a person writes: anything that JSON can say."""
+
+RUN_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+RunName = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=RUN_NAME_PATTERN)]
 """Leaves room for what Jobs and pods append to it: at most 50 characters."""
 
 ObjectName = Annotated[
     str,
-    StringConstraints(
-        min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-    ),
+    StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
 ]
 TaskName = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+\-]*$")
 ]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 RelativePath = Annotated[

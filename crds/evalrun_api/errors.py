@@ -23,7 +23,8 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.remedy}"
+        stop = "" if self.what.endswith(("?", "!", ".")) else "."
+        return f"{self.where}: {self.what}{stop} {self.remedy}"
 
 
 class EvalrunError(Exception):
@@ -35,7 +36,7 @@ class EvalrunError(Exception):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-class Refused(EvalrunError):
+class Refused(EvalrunError):  # noqa: N818 - a verdict on a document, not a mishap
     """A manifest or plan is refused; every fault found is listed."""
 
     def __init__(self, faults: Iterable[Fault], reason: Reason = reasons.INVALID_SPEC) -> None:

@@ -5,7 +5,7 @@ It lies beside the answers, under the digest of everything in it that can change
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,10 @@ from evalrun_api.digests import digest
 from evalrun_api.document import Document, Sha256
 from evalrun_api.plan import RunPlan
 
-LOCK_VERSION = 1
+LOCK_VERSION: Final = 1
+
+PLACEMENT_ARGS = frozenset({"device", "device_map"})
+"""model_args that say where the weights lie, so how the work is spread."""
 
 RequestType = Literal["generate_until", "loglikelihood", "generate_until_multi_round"]
 
@@ -88,7 +91,9 @@ def answers_digest(
         "version": LOCK_VERSION,
         "model": {
             "backend": plan.model.backend,
-            "args": plan.model.args,
+            "args": {
+                key: value for key, value in plan.model.args.items() if key not in PLACEMENT_ARGS
+            },
             "trustRemoteCode": plan.security.trust_remote_code,
             **model.document(),
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from evalrun_api.document import Document, Sha256
 from evalrun_api.plan import RunIdentity
 from evalrun_api.status import Score, StageSeconds
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION: Final = 1
 
 Determinism = Literal["Exact", "Batched", "Sampled", "Remote"]
 """What could still move an answer of a run: nothing, the batch it shared, a random draw, or a

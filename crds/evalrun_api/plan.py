@@ -7,7 +7,7 @@ travels in a Job's annotation; the files of custom benchmarks travel beside it, 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -15,7 +15,7 @@ from evalrun_api.document import Document, JsonValue, ObjectName, RunName, Sha25
 from evalrun_api.sources import ModelSource, VolumePath
 from evalrun_api.spec import IntegritySpec, SecuritySpec, SeedSpec
 
-PLAN_VERSION = 1
+PLAN_VERSION: Final = 1
 MAX_PLAN_BYTES = 32 * 1024
 
 

@@ -32,6 +32,7 @@ from evalrun_api.policy import security_faults
 from evalrun_api.profiles import ResolvedModel, resolve
 from evalrun_api.spec import EvaluationRun, EvaluationRunSpec, GenerationSpec
 
+
 @dataclass(frozen=True)
 class Planned:
     """A plan, what it was resolved from, and the files of its custom benchmarks by name."""
@@ -137,4 +138,3 @@ def _groups(spec: EvaluationRunSpec, customs: Mapping[str, Benchmark]) -> list[S
         SettingsGroup(name=f"g{number}", tasks=tasks, **settings)
         for number, (settings, tasks) in enumerate(gathered.values())
     ]
-

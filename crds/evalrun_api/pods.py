@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
-from evalrun_api.document import Document, JsonValue, ObjectName, Quantity, ShortText
+from evalrun_api.document import Document, ObjectName, PlainValue, Quantity, ShortText
 
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -14,6 +14,10 @@ EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][
 RESERVED_ENV = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_")
 """Environment names that begin so would let a run change what the runner does."""
 RESERVED_ENV_SUFFIX = "_BASE_URL"
+RESERVED_ENV_MESSAGE = (
+    f"names that begin with {', '.join(RESERVED_ENV)} or end with {RESERVED_ENV_SUFFIX} "
+    "are reserved; use the typed fields of the spec"
+)
 
 
 class EnvVar(Document):
@@ -23,8 +27,7 @@ class EnvVar(Document):
         (
             " && ".join(f"!self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV)
             + f" && !self.name.endsWith('{RESERVED_ENV_SUFFIX}')",
-            f"names that begin with {', '.join(RESERVED_ENV)} or end with {RESERVED_ENV_SUFFIX} "
-            "are reserved; use the typed fields of the spec",
+            RESERVED_ENV_MESSAGE,
         ),
     )
 
@@ -32,6 +35,13 @@ class EnvVar(Document):
     value: Annotated[str, StringConstraints(max_length=4096)] = Field(
         default="", description="Its value. Secrets belong in envFrom."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name.startswith(RESERVED_ENV) or name.endswith(RESERVED_ENV_SUFFIX):
+            raise ValueError(RESERVED_ENV_MESSAGE)
+        return name
 
 
 class EnvFromSecret(Document):
@@ -96,7 +106,9 @@ class PodSettings(Document):
         description="Taints the pod may stand.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    affinity: JsonValue | None = Field(default=None, description="core/v1 Affinity.")
+    affinity: Annotated[dict[str, PlainValue], Field(max_length=3)] | None = Field(
+        default=None, description="core/v1 Affinity."
+    )
     priority_class_name: ObjectName | None = Field(
         default=None, description="Priority class, where the policy allows it."
     )

@@ -26,7 +26,12 @@ ParameterCount = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?[M
 class SizeRow(Document):
     """What a model of at most this many parameters needs to answer.
 
-    memory: of the pod (not of the accelerator). args: further model_args at this size.
+    accelerators: of 80 GB each; bf16 weights (2 bytes a parameter) fill at most 70 % of them, the
+        rest is for activations, the key-value cache and CUDA's context.
+    memory: of the pod (not of the accelerator): the bf16 weights once, since they pass through it
+        while loading or stay there without an accelerator, and 16 GiB for Python, libraries,
+        shared memory and decoded media.
+    args: further model_args at this size.
     """
 
     up_to: ParameterCount
@@ -39,7 +44,9 @@ class ModelProfile(Document):
     """Defaults for a model family.
 
     source_arg: argument of the backend that takes the weights' folder (or the served model's name).
-    cpu_args: instead of an accelerator's arguments when the run asks for none.
+    accelerator_only: the backend cannot run on a CPU.
+    cpu_args: over the others when the run asks for no accelerator.
+    multi_args: over the others when a pod has several accelerators.
     chunk_size: requests that are journaled together; whole batches.
     requires: packages the backend imports that do not come with the runner.
     example: a source that works, for the docs and `evalrun models`.
@@ -51,8 +58,10 @@ class ModelProfile(Document):
     modalities: list[str]
     source_arg: str = "pretrained"
     endpoint: bool = False
+    accelerator_only: bool = False
     args: dict[str, JsonValue] = Field(default_factory=dict)
     cpu_args: dict[str, JsonValue] = Field(default_factory=dict)
+    multi_args: dict[str, JsonValue] = Field(default_factory=dict)
     batch_size: Annotated[int, Field(ge=1)] = 1
     max_batch_size: Annotated[int, Field(ge=1)] | None = None
     chunk_size: Annotated[int, Field(ge=1)] = 16
@@ -71,7 +80,7 @@ GENERIC = ModelProfile(
     sizes=[
         SizeRow(up_to="13B", accelerators=1, memory="64Gi"),
         SizeRow(up_to="40B", accelerators=2, memory="160Gi"),
-        SizeRow(up_to="1000B", accelerators=8, memory="512Gi"),
+        SizeRow(up_to="220B", accelerators=8, memory="512Gi"),
     ],
     default_size="7B",
 )
@@ -92,6 +101,7 @@ class ResolvedModel:
     memory: str | None
     shared_memory: str | None
     endpoint: bool
+    accelerator_only: bool = False
     origins: dict[str, str] = field(default_factory=dict)
 
 
@@ -136,10 +146,7 @@ def resolve(
     repo = model.source.hugging_face.repo if model.source.hugging_face else ""
     size = model.size or size_in_name(repo) or profile.default_size
     row = _row(profile, size)
-    if row and size:
-        origin_of_size = f"{of_profile}, up to {row.up_to}"
-    else:
-        origin_of_size = of_profile
+    origin_of_size = f"{of_profile}, up to {row.up_to}" if row and size else of_profile
     count = accelerators if accelerators is not None else (row.accelerators if row else 0)
     origins["accelerators"] = "run" if accelerators is not None else origin_of_size
     origins["memory"] = origin_of_size
@@ -149,6 +156,8 @@ def resolve(
         layers.append((row.args, origin_of_size))
     if count == 0 and not profile.endpoint:
         layers.append((profile.cpu_args, f"{of_profile}, without accelerator"))
+    if count > 1:
+        layers.append((profile.multi_args, f"{of_profile}, several accelerators"))
     layers.append((model.args, "run"))
     args: dict[str, Any] = {}
     for values, origin in layers:
@@ -169,6 +178,7 @@ def resolve(
         memory=row.memory if row else None,
         shared_memory=profile.shared_memory,
         endpoint=profile.endpoint,
+        accelerator_only=profile.accelerator_only,
         origins=origins,
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from evalrun_api.document import Document
 
-PROGRESS_VERSION = 1
+PROGRESS_VERSION: Final = 1
 
 StepName = Literal["prepare", "answer", "score"]
 Count = Annotated[int, Field(ge=0, le=2**53)]

@@ -31,7 +31,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -87,9 +87,12 @@ def _document(entry: Any, where: str) -> EvaluationRun | Benchmark:
 
 
 def read(model: type[DocumentT], value: Any, prefix: str = "") -> DocumentT:
-    """`value` as a document of type `model`; raises `Refused` with a fault for each wrong field."""
+    """`value` as a document of type `model`; raises `Refused` with a fault for each wrong field.
+
+    Strict, as the API server is: "5" is not a number, and "yes" not a boolean.
+    """
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, strict=True)
     except ValidationError as error:
         faults = [_fault(model, entry, prefix) for entry in error.errors()]
         raise Refused(faults) from error
@@ -107,7 +110,9 @@ def _fault(model: type[BaseModel], error: Any, prefix: str) -> Fault:
     if kind == "missing":
         return Fault(where, "the field is missing", "Add it")
     if kind == "string_pattern_mismatch":
-        return Fault(where, f"{given!r} does not have the right form", f"It must match {context['pattern']}")
+        return Fault(
+            where, f"{given!r} does not have the right form", f"It must match {context['pattern']}"
+        )
     if kind == "value_error":
         return Fault(where, str(context["error"]), "Correct it")
     what = f"{_short(given)} is not allowed: {error['msg'][0].lower()}{error['msg'][1:]}"

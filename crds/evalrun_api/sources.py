@@ -34,7 +34,10 @@ class HuggingFaceSource(Document):
 
     repo: Annotated[
         str,
-        StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?$"),
+        StringConstraints(
+            max_length=200,
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*(/[A-Za-z0-9][A-Za-z0-9_.\-]*)?$",
+        ),
     ] = Field(description="Repository, for example Qwen/Qwen2.5-VL-7B-Instruct.")
     revision: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
         default="main",
@@ -73,13 +76,16 @@ class S3Store(Document):
     """An S3-compatible bucket."""
 
     uri: Annotated[
-        str, StringConstraints(max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$")
+        str,
+        StringConstraints(
+            max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$"
+        ),
     ] = Field(description="s3://BUCKET or s3://BUCKET/PREFIX.")
-    endpoint: Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s@]+$")] | None = (
-        Field(default=None, description="Address of the service, if it is not AWS.")
-    )
-    region: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9\-]+$")] | None = Field(
-        default=None, description="Region of the bucket."
+    endpoint: (
+        Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s@]+$")] | None
+    ) = Field(default=None, description="Address of the service, if it is not AWS.")
+    region: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9\-]+$")] | None = (
+        Field(default=None, description="Region of the bucket.")
     )
     secret_name: ObjectName | None = Field(
         default=None,

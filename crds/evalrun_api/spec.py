@@ -1,15 +1,16 @@
-"""`EvaluationRun.spec`: what a user asks for. Its descriptions are what `kubectl explain` prints."""
+"""`EvaluationRun.spec`: what a user asks for. Its descriptions are what `kubectl explain` says."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from evalrun_api.document import (
     Document,
     JsonValue,
     ObjectName,
+    PlainValue,
     RunName,
     ShortText,
     TaskName,
@@ -43,7 +44,7 @@ class ModelSpec(Document):
         description="Parameters, such as 7B. Chooses accelerators and memory in the profile; "
         "read from the repository's name when left out.",
     )
-    args: Annotated[dict[str, JsonValue], Field(max_length=64)] = Field(
+    args: Annotated[dict[str, PlainValue], Field(max_length=64)] = Field(
         default_factory=dict,
         description="lmms-eval model_args. Weights, secrets and trust_remote_code have fields of "
         "their own and are refused here.",
@@ -80,7 +81,7 @@ class GenerationSpec(Document):
         description="Strings that end an answer.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    extra: Annotated[dict[str, JsonValue], Field(max_length=32)] = Field(
+    extra: Annotated[dict[str, PlainValue], Field(max_length=32)] = Field(
         default_factory=dict, description="Further arguments, passed to the backend as they are."
     )
 
@@ -178,7 +179,8 @@ class CacheSpec(Document):
         default=False, description="Use only what is in the cache; download nothing."
     )
     reuse_answers: Literal["Auto", "Never"] = Field(
-        default="Auto", description="Auto: an answer that was computed before is not computed again."
+        default="Auto",
+        description="Auto: an answer that was computed before is not computed again.",
     )
 
 
@@ -233,8 +235,8 @@ class EvaluationRunSpec(Document):
         *(
             (
                 _unchanged(field),
-                f"{field} decides the answers and cannot change; delete the run and apply it "
-                "again: finished answers are reused",
+                f"{field} cannot change once the run exists; delete the run and apply it again: "
+                "finished answers are reused",
             )
             for field in _FIXED
         ),
@@ -298,7 +300,7 @@ class EvaluationRunSpec(Document):
 class Metadata(Document):
     """The part of Kubernetes' metadata that the project reads."""
 
-    model_config = {"extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     name: RunName
     namespace: ObjectName = "default"

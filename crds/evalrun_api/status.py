@@ -159,6 +159,16 @@ class EvaluationRunStatus(Document):
             "!has(oldSelf.resumes) || (has(self.resumes) && self.resumes >= oldSelf.resumes)",
             "resumes never falls",
         ),
+        (
+            "!has(oldSelf.activeSeconds) || "
+            "(has(self.activeSeconds) && self.activeSeconds >= oldSelf.activeSeconds)",
+            "activeSeconds never falls",
+        ),
+        (
+            "!has(oldSelf.completionTime) || (has(self.results) == has(oldSelf.results) && "
+            "(!has(self.results) || self.results == oldSelf.results))",
+            "the results of a finished run never change",
+        ),
     )
 
     observed_generation: Count | None = Field(
@@ -174,7 +184,9 @@ class EvaluationRunStatus(Document):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
-    start_time: datetime | None = Field(default=None, description="When the first pod was asked for.")
+    start_time: datetime | None = Field(
+        default=None, description="When the first pod was asked for."
+    )
     completion_time: datetime | None = Field(default=None, description="When the run ended.")
     active_seconds: Count = Field(default=0, description="Time of work so far, over suspensions.")
     model: Text | None = Field(default=None, description="The model, for the table.")

@@ -6,7 +6,7 @@ It is rewritten at each phase, so that a pod that is killed leaves the last one.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from evalrun_api.plan import RunIdentity
 from evalrun_api.progress import Count, StepName
 from evalrun_api.status import Score
 
-TERMINATION_VERSION = 1
+TERMINATION_VERSION: Final = 1
 MAX_TERMINATION_BYTES = 4096
 
 
@@ -42,15 +42,20 @@ class TerminationMessage(Document):
     results_digest: Annotated[str, Field(max_length=64)] | None = None
 
     def encode(self) -> bytes:
-        """The message as JSON of at most `MAX_TERMINATION_BYTES`; scores, then text are cut."""
+        """The message as JSON of at most `MAX_TERMINATION_BYTES`.
+
+        What does not fit is cut: scores first, then the text, then the address of the results.
+        """
         message = self
         while len(raw := message.model_dump_json(by_alias=True, exclude_none=True).encode()) > (
             MAX_TERMINATION_BYTES
         ):
             if message.scores:
                 message = message.model_copy(update={"scores": message.scores[:-1]})
-            else:
+            elif message.message:
                 message = message.model_copy(
                     update={"message": message.message[: len(message.message) // 2]}
                 )
+            else:
+                message = message.model_copy(update={"results_uri": None})
         return raw
