@@ -1,0 +1,1 @@
+"""The `evalrun` command: runs on this machine, their plans and their results."""

@@ -90,9 +90,7 @@ class _Work:
 
     def _answer_list(self, request_type: str, requests: list[Request]) -> None:
         report = self._setting.report
-        mine = [
-            chunk for chunk in chunks(requests, self._lock.chunk_size) if self._is_mine(chunk)
-        ]
+        mine = [chunk for chunk in chunks(requests, self._lock.chunk_size) if self._is_mine(chunk)]
         missing = {chunk.number: self._missing(chunk) for chunk in mine}
         for task, of_task in by_task([r for chunk in mine for r in chunk.requests]).items():
             report.expect(task, len(of_task))
@@ -124,7 +122,7 @@ class _Work:
                 outputs = getattr(self._model, request_type)([r.instance for r in asked])
             seconds = time.monotonic() - begun
             self._writer.append(records(asked, outputs, set(map(id, missing)), seconds))
-        report.computed(chunk.requests[0].task, len(missing))
+            report.computed(chunk.requests[0].task, len(missing))
 
     def _load(self) -> None:
         from evalrun_runner.backend import construct
@@ -155,9 +153,7 @@ def verify(requests: list[Request], locked: GroupLock) -> None:
             )
 
 
-def records(
-    asked: list[Request], outputs: Any, wanted: set[int], seconds: float
-) -> list[Record]:
+def records(asked: list[Request], outputs: Any, wanted: set[int], seconds: float) -> list[Record]:
     """The journal records of a chunk's outputs, of those requests whose id is in `wanted`."""
     from evalrun_runner.outputs import encode
 

@@ -14,7 +14,7 @@ from evalrun_api.plan import RunPlan
 
 
 def model_type(plan: RunPlan) -> str:
-    """"simple" or "chat": the form of a task's prompts. Does not import the backend."""
+    """ "simple" or "chat": the form of a task's prompts. Does not import the backend."""
     name = plan.model.backend
     known = list_available_models(include_aliases=True)
     if name not in known:
@@ -35,7 +35,7 @@ def backend_class(plan: RunPlan) -> type[Any]:
     name = plan.model.backend
     try:
         found: type[Any] = MODEL_REGISTRY_V2.get_model_class(name, force_simple=plan.force_simple)
-    except Exception as error:  # noqa: BLE001  # importing foreign code can raise anything
+    except Exception as error:  # importing foreign code can raise anything
         missing = f"{type(error).__name__}: {error}"
         raise fail(
             reasons.BACKEND_UNUSABLE,
@@ -73,7 +73,7 @@ def construct(plan: RunPlan, source: str) -> Any:
         return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
     except MemoryError as error:
         raise fail(reasons.OUT_OF_MEMORY, "spec.model", "the weights do not fit") from error
-    except Exception as error:  # noqa: BLE001  # backends raise anything
+    except Exception as error:  # backends raise anything
         if "out of memory" in str(error).lower():
             raise fail(reasons.OUT_OF_MEMORY, "spec.model", str(error)) from error
         what = f"backend {plan.model.backend} could not load it: {type(error).__name__}: {error}"
@@ -85,7 +85,7 @@ def _parameters(found: type[Any]) -> dict[str, inspect.Parameter]:
     merged: dict[str, inspect.Parameter] = {}
     for ancestor in reversed(found.__mro__):
         if "__init__" in vars(ancestor) and ancestor is not object:
-            signature = inspect.signature(ancestor.__init__)
+            signature = inspect.signature(vars(ancestor)["__init__"])
             for name, parameter in list(signature.parameters.items())[1:]:
                 merged[name] = parameter
     return merged

@@ -32,9 +32,7 @@ class Evaluator:
         self.tasks = PlannedTasks(plan, include)
         self._defaults = _command_line_defaults()
 
-    def ask(
-        self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None
-    ) -> None:
+    def ask(self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None) -> None:
         """Build the group's requests and hand them to `respond`; score nothing.
 
         `share_task_dict` is a model object that is to find its documents where lmms-eval puts them.
@@ -126,7 +124,7 @@ class Evaluator:
 def seed_everything(plan: RunPlan) -> None:
     """Pin the random state, so that what went before (loading, answering) cannot move a score."""
     random.seed(plan.seed.python)
-    np.random.seed(plan.seed.numpy)  # noqa: NPY002  # lmms-eval's tasks use the global generator
+    np.random.seed(plan.seed.numpy)  # lmms-eval's tasks use the global generator
     torch.manual_seed(plan.seed.torch)
 
 
@@ -146,9 +144,9 @@ def model_args_text(plan: RunPlan) -> str:
 def _command_line_defaults() -> argparse.Namespace:
     """The defaults of the installed lmms-eval's own parser, which reads `sys.argv`."""
     given, sys.argv = sys.argv, ["lmms-eval"]
+    defaults: argparse.Namespace
     try:
         _, defaults = parse_eval_args()
     finally:
         sys.argv = given
     return defaults
-

@@ -108,7 +108,11 @@ class JournalWriter:
         """Store everything and stop. Whatever cannot be stored stays in the spool."""
         self._closed.set()
         self._thread.join()
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            for file in self._full:
+                file.close()  # gives up the lock, so that the next run here can adopt it
 
     def _open_spool(self) -> BinaryIO:
         self._number += 1

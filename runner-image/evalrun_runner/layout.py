@@ -24,9 +24,9 @@ def segments(namespace: str, digest: str) -> str:
     return f"{answers(namespace, digest)}/segments/"
 
 
-def runs(namespace: str, name: str) -> str:
-    """Prefix of all runs of one name."""
-    return f"runs/{namespace}/{name}/"
+def runs(namespace: str, name: str | None = None) -> str:
+    """Prefix of all runs of a namespace, or of one name in it."""
+    return f"runs/{namespace}/{name}/" if name else f"runs/{namespace}/"
 
 
 def run(identity: RunIdentity) -> str:

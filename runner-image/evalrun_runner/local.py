@@ -26,7 +26,7 @@ from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout
 from evalrun_runner.stores import Store, open_store
 
-__all__ = ["LocalRun", "RunningStep", "Store", "layout", "open_store", "start"]
+__all__ = ["LocalRun", "RunningStep", "Store", "arguments", "layout", "open_store", "start"]
 
 MAX_PROGRESS_BYTES = 1024 * 1024
 
@@ -111,12 +111,8 @@ class RunningStep:
             return None
 
 
-def start(run: LocalRun, step: str = "all") -> RunningStep:
-    """Start `step` (prepare, answer, score, or all) of a run in a process group of its own.
-
-    A group of its own, so that Ctrl-C in a terminal reaches the caller alone, which then decides.
-    The step stops by itself when the caller dies: it holds the other end of the step's stdin.
-    """
+def arguments(run: LocalRun, step: str) -> list[str]:
+    """Lay out a run's workspace; the runner's arguments for one step of it."""
     run.workspace.mkdir(parents=True, exist_ok=True)
     for stale in (run.address, run.termination):
         stale.unlink(missing_ok=True)
@@ -128,15 +124,24 @@ def start(run: LocalRun, step: str = "all") -> RunningStep:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             (folder / file).write_text(text)
-    command = [sys.executable, "-m", "evalrun_runner", step, "--plan", str(plan)]
-    command += ["--benchmarks", str(benchmarks), "--work", str(run.workspace)]
-    command += ["--spool", str(run.spool), "--termination-log", str(run.termination)]
-    command += ["--listen", "127.0.0.1:0", "--address-file", str(run.address)]
-    command += ["--stop-at-eof"]
+    options = [step, "--plan", str(plan), "--benchmarks", str(benchmarks)]
+    options += ["--work", str(run.workspace), "--spool", str(run.spool)]
+    options += ["--termination-log", str(run.termination)]
     for claim, folder in run.volumes.items():
-        command += ["--volume", f"{claim}={folder}"]
+        options += ["--volume", f"{claim}={folder}"]
+    return options
+
+
+def start(run: LocalRun, step: str = "all") -> RunningStep:
+    """Start `step` (prepare, answer, score, or all) of a run in a process group of its own.
+
+    A group of its own, so that Ctrl-C in a terminal reaches the caller alone, which then decides.
+    The step stops by itself when the caller dies: it holds the other end of the step's stdin.
+    """
+    command = [sys.executable, "-m", "evalrun_runner", *arguments(run, step)]
+    command += ["--listen", "127.0.0.1:0", "--address-file", str(run.address), "--stop-at-eof"]
     with run.log.open("ab") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             command,
             stdin=subprocess.PIPE,
             stdout=log,

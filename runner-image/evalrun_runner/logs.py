@@ -7,15 +7,17 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, TextIO
 
+_CHATTY = "lmms_eval.models.model_utils.gen_metrics"  # a summary for every chunk
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLines(logging.Formatter):
     """A record as a JSON object: time, level, logger, message, and what `extra` added."""
 
-    def __init__(self, **always: str) -> None:
+    def __init__(self, always: Mapping[str, str]) -> None:
         super().__init__()
         self._always = always
 
@@ -73,10 +75,14 @@ class WithoutBars(io.TextIOBase):
         return self._stream.encoding
 
 
-def set_up_logs(**always: str) -> None:
+always: dict[str, str] = {}
+"""Fields of every line: which run, which step."""
+
+
+def set_up_logs() -> None:
     """Send every log of this process to standard error as JSON lines, each with `always`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(**always))
+    handler.setFormatter(JsonLines(always))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for chatty in ("httpx", "urllib3", "botocore", "filelock", "fsspec", "matplotlib", "numba"):
@@ -90,9 +96,11 @@ def adopt_loguru() -> None:
 
     def forward(message: Any) -> None:
         record = message.record
-        logging.getLogger(f"lmms_eval.{record['name']}").log(
-            record["level"].no, "%s", record["message"], exc_info=_exc_info(record["exception"])
-        )
+        number = record["level"].no
+        if record["name"] == _CHATTY and number < logging.WARNING:
+            return
+        exc_info = _exc_info(record["exception"])
+        logging.getLogger(record["name"]).log(number, "%s", record["message"], exc_info=exc_info)
 
     logger.remove()
     logger.add(forward, level="INFO", format="{message}")

@@ -26,10 +26,10 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, Fault, Refused, fail
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import RunPlan
+from evalrun_api.progress import StepName
 from evalrun_api.reading import read
 from evalrun_api.reasons import ExitCode
-from evalrun_runner import layout
-from evalrun_runner.logs import set_up_logs
+from evalrun_runner import layout, logs
 from evalrun_runner.places import Places
 from evalrun_runner.report import Report
 from evalrun_runner.serve import serve
@@ -39,29 +39,31 @@ from evalrun_runner.stores import open_store
 
 log = logging.getLogger("evalrun_runner")
 
-STEPS = ("prepare", "answer", "score")
+STEPS: tuple[StepName, ...] = ("prepare", "answer", "score")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the command and exit with its code."""
-    options = _parser().parse_args(arguments)
-    set_up_logs(step=options.step)
+    logs.set_up_logs()
     faulthandler.register(signal.SIGUSR1)
-    code = _run(options)
+    code = run(sys.argv[1:])
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # libraries leave threads and atexit hooks behind that can hang or change it
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code. Takes SIGTERM, SIGINT and SIGALRM of this process."""
+    options = _parser().parse_args(arguments)
     try:
         plan = _read_plan(options.plan)
     except EvalrunError as error:
         log.error("%s", error, extra={"reason": error.reason.name})
         return error.reason.exit_code
+    logs.always.update(run=f"{plan.run.namespace}/{plan.run.name}", uid=plan.run.uid)
     _go_offline_if_possible(plan)
-    first = STEPS[0] if options.step == "all" else options.step
+    first: StepName = STEPS[0] if options.step == "all" else options.step
     report = Report(plan, first, options.termination_log)
     stop = StopRequest(options.grace_seconds)
     if options.stop_at_eof:
@@ -103,9 +105,7 @@ def _failed(report: Report, error: EvalrunError, message: str | None = None) -> 
     return error.reason.exit_code
 
 
-def _steps(
-    options: argparse.Namespace, plan: RunPlan, report: Report, stop: StopRequest
-) -> None:
+def _steps(options: argparse.Namespace, plan: RunPlan, report: Report, stop: StopRequest) -> None:
     places = Places(
         work=options.work,
         spool=options.spool or options.work / "spool",
@@ -126,6 +126,7 @@ def _steps(
         log.info("the run is finished already", extra={"run": plan.run.uid})
         return
     for step in STEPS if options.step == "all" else (options.step,):
+        logs.always["step"] = step
         _step(step)(setting)
         stop.raise_if_asked()
 
@@ -234,7 +235,5 @@ def _parser() -> argparse.ArgumentParser:
         default=20,
         help="longest time that the chunk in hand may take after SIGTERM",
     )
-    parser.add_argument(
-        "--stop-at-eof", action="store_true", help="stop when standard input ends"
-    )
+    parser.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends")
     return parser

@@ -151,6 +151,17 @@ class FolderStore:
             raise fail(reason, self.uri(key), error.strerror or str(error), remedy) from error
 
 
+_REFUSED_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "XAdminUserNotFound",  # versitygw
+    }
+)
+
+
 class S3Store:
     """A bucket with a prefix. Retries are botocore's (standard mode)."""
 
@@ -231,9 +242,8 @@ class S3Store:
             ) from error
         except (aws.BotoCoreError, OSError) as error:
             where = self._endpoint or "the S3 service"
-            raise fail(
-                reasons.STORE_UNAVAILABLE, self.uri(key), f"{where} cannot be reached: {error}"
-            ) from error
+            what = f"{where} cannot be reached ({type(error).__name__})"
+            raise fail(reasons.STORE_UNAVAILABLE, self.uri(key), what) from error
 
     def _client_error(self, error: Any, key: str) -> EvalrunError:
         code = _code(error)
@@ -242,9 +252,10 @@ class S3Store:
         if code == "NoSuchBucket":
             what = f"the bucket {self._bucket} does not exist"
             return fail(reasons.BUCKET_NOT_FOUND, where, what)
-        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"):
+        if code in _REFUSED_CREDENTIALS:
             return fail(reasons.CREDENTIALS_REFUSED, where, f"{code}: {message}")
-        if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code == "AccessDenied" or status in (401, 403):
             return fail(reasons.ACCESS_DENIED, where, f"{code}: {message}")
         if code in ("QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"):
             return fail(reasons.DISK_FULL, where, f"{code}: {message}")
@@ -267,6 +278,7 @@ def _s3_client(endpoint: str | None, region: str | None) -> BaseClient:
         response_checksum_validation="when_required",
         s3={"addressing_style": "path"} if endpoint else {},
     )
-    return boto3.client(
+    session = boto3.session.Session()  # the shared one keeps the first credentials it saw
+    return session.client(
         "s3", endpoint_url=endpoint, region_name=region or "us-east-1", config=config
     )

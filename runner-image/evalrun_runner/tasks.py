@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from datasets.exceptions import DatasetsError
 from lmms_eval.tasks import TaskManager
+from pyarrow.lib import ArrowException
 from tenacity import RetryError
 
 from evalrun_api import reasons
@@ -59,7 +61,7 @@ class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no typ
         assert self._group is not None
         try:
             found = super().load_task_or_group(task_list, task_type)
-        except Exception as error:  # noqa: BLE001  # task files and datasets raise anything
+        except Exception as error:  # task files and datasets raise anything
             raise _loading_error(error, task_list) from error
         for name, task in _leaves(found):
             self.loaded[name] = task
@@ -106,8 +108,6 @@ def _loading_error(error: Exception, names: Any) -> EvalrunError:
         cause = last
     where = f"benchmark {', '.join(names) if isinstance(names, list) else names}"
     what = f"{type(cause).__name__}: {cause}"
-    if isinstance(cause, OSError) or "Dataset" in type(cause).__name__:
-        return fail(reasons.DATASET_UNAVAILABLE, where, f"its data cannot be loaded: {what}"[:1500])
-    if "cannot be found" in str(cause) or "Couldn't" in str(cause):
+    if isinstance(cause, OSError | ArrowException | DatasetsError):
         return fail(reasons.DATASET_UNAVAILABLE, where, f"its data cannot be loaded: {what}"[:1500])
     return fail(reasons.BENCHMARK_UNUSABLE, where, f"it cannot be loaded: {what}"[:1500])

@@ -1,0 +1,85 @@
+# Every target does all of its own set-up: a virtual environment in .venv, and tools in a cache
+# outside the checkout.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VERSITYGW_VERSION := v1.8.0
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lmms-eval-operator
+BIN := .venv/bin
+STAMP := .venv/.installed
+EXAMPLE := examples/easy-vqa
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with everything that runs, tests and checks the project
+
+.PHONY: demo
+demo: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet ## Evaluate a small real model on this machine (no cluster, no GPU)
+	OMP_NUM_THREADS=1 $(BIN)/evalrun run $(EXAMPLE)/benchmark.yaml $(EXAMPLE)/run.yaml
+
+$(EXAMPLE)/data/easy_vqa_test.parquet: $(STAMP)
+	$(BIN)/python $(EXAMPLE)/make_data.py
+
+.PHONY: test
+test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet versitygw ## Check and test everything, and say how long each tier took
+	@$(BIN)/python tests/tiers.py
+
+.PHONY: check
+check: $(STAMP) ## Lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs
+	$(BIN)/python -m evalrun_runner.generate_index
+	$(BIN)/python -m evalrun_api.crd
+	$(BIN)/python docs/generate.py
+
+.PHONY: constraints
+constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --all-extras \
+	  pyproject.toml --output-file constraints.txt
+
+.PHONY: clean
+clean: ## Remove what the other targets made in the checkout
+	rm -rf .venv dist evalrun-results $(EXAMPLE)/data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is missing or older than 3.11. Install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)," >&2; \
+	  echo "      or name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "make: $(PYTHON) cannot make virtual environments. Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): .venv/bin/uv constraints.txt pyproject.toml
+	@echo "installing what the project needs (7 GB, most of it torch with CUDA) ..."
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r constraints.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# A real S3 server for the tests. Without Go its tests are skipped (with CI=true: they fail).
+.PHONY: versitygw
+versitygw:
+	@if [ ! -x $(CACHE)/versitygw-$(VERSITYGW_VERSION)/versitygw ]; then \
+	  if command -v go >/dev/null; then \
+	    echo "building versitygw $(VERSITYGW_VERSION) (once, about 2 minutes) ..."; \
+	    GOFLAGS=-buildvcs=false GOBIN=$(CACHE)/versitygw-$(VERSITYGW_VERSION) \
+	      go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION); \
+	  else \
+	    echo "Go is missing (https://go.dev/dl or your distribution's package golang): tests with S3 will be skipped" >&2; \
+	  fi; \
+	fi

@@ -1,0 +1,47 @@
+"""`evalrun score`: scores from stored answers, without a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from evalrun_cli import options
+from evalrun_cli.output import Format
+
+
+def score(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The run whose answers to score.")],
+    uid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[UID]",
+            help="Which attempt, by the beginning of its uid; the last finished one by default.",
+            show_default=False,
+        ),
+    ] = None,
+    volume: options.VolumeOption = None,
+    store: options.StoreOption = None,
+    s3_endpoint: options.EndpointOption = None,
+    s3_region: options.RegionOption = None,
+    namespace: options.NamespaceOption = "default",
+    output: options.FormatOption = Format.TABLE,
+) -> None:
+    """Score the stored answers of an old run again. No answer is computed and no GPU is used.
+
+    The result is a new attempt of the run, with a uid of its own. The plan keeps the names of
+    claims only: each is the folder of its name in the current folder, unless --volume says
+    otherwise. Where the run brought Python code (a Benchmark with !function), the code that the
+    store kept is run: score only runs of a store that you trust.
+
+    Examples:
+
+    - `evalrun score easy-vqa-full --volume data=examples/easy-vqa/data`
+    - `evalrun score easy-vqa-full 1f0c --store s3://evals/team`
+    """
+    from evalrun_cli import rescoring, running
+    from evalrun_cli.destination import StoreChoice
+
+    choice = StoreChoice(store, s3_endpoint, s3_region)
+    work = rescoring.prepare_score(choice, namespace, name, uid, volume or [])
+    raise typer.Exit(running.execute(work, "score", output))

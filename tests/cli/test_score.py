@@ -1,0 +1,131 @@
+"""What `evalrun score` makes of an old run before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalrun_api.digests import canonical_json, digest
+from evalrun_api.errors import EvalrunError, Refused
+from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock
+from evalrun_api.plan import RunIdentity, RunPlan
+from evalrun_api.reading import read
+from evalrun_cli.destination import StoreChoice
+from evalrun_cli.rescoring import prepare_score
+from evalrun_cli.running import Work
+from evalrun_runner.local import Store, layout
+
+pytestmark = pytest.mark.contract
+FILES = {"shapes.yaml": "task: shapes_task", "marks.py": "def mark(): ..."}
+SHA = digest({})
+
+
+@pytest.fixture
+def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIdentity:
+    """A run that was locked and not finished, as the runner leaves it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "models").mkdir()
+    run = RunIdentity(namespace="default", name="shapes-run", uid="old-1")
+    plan = read(
+        RunPlan,
+        {
+            "run": run.document(),
+            "model": {
+                "backend": "llava_hf",
+                "source": {"volume": {"claimName": "models"}},
+                "sourceArg": "pretrained",
+                "args": {},
+            },
+            "batchSize": 1,
+            "chunkSize": 16,
+            "accelerators": 0,
+            "seed": {},
+            "groups": [{"name": "g0", "tasks": ["shapes_task"]}],
+            "customBenchmarks": [
+                {
+                    "name": "shapes",
+                    "digest": digest(FILES),
+                    "tasks": ["shapes_task"],
+                    "data": {"claimName": "data"},
+                }
+            ],
+            "store": {"uri": "s3://where-it-was-then"},
+        },
+    )
+    task = TaskLock(
+        name="shapes_task",
+        version="1",
+        request_type="generate_until",
+        documents=3,
+        requests=3,
+        fingerprint=SHA,
+        data=SHA,
+    )
+    lock = Lock(
+        answers=SHA,
+        model=ModelLock(revision="sha256:0", model_type="chat"),
+        versions={},
+        batch_size=1,
+        chunk_size=16,
+        groups=[GroupLock(name="g0", tasks=[task])],
+    )
+    store.put(layout.plan(run), canonical_json(plan.document()))
+    store.put(layout.lock_of_run(run), canonical_json(lock.document()))
+    for name, text in FILES.items():
+        store.put(f"{layout.run(run)}/benchmarks/shapes/{name}", text.encode())
+    return run
+
+
+def prepared(*volumes: str) -> Work:
+    return prepare_score(StoreChoice(), "default", "shapes-run", None, volumes)
+
+
+def test_the_new_attempt_has_the_old_plan_and_lock_under_a_uid_of_its_own(
+    old: RunIdentity, store: Store, tmp_path: Path
+) -> None:
+    work = prepared()
+    assert work.plan.run.uid != old.uid
+    assert work.plan.store.uri == (tmp_path / "evalrun-results").as_uri()
+    assert work.files == {"shapes": FILES}
+    assert work.volumes == {"models": tmp_path / "models", "data": tmp_path / "data"}
+    assert store.get(layout.lock_of_run(work.plan.run)) == store.get(layout.lock_of_run(old))
+    kept = store.get(layout.plan(work.plan.run))
+    assert kept is not None
+    assert RunPlan.model_validate_json(kept) == work.plan
+
+
+def test_a_scored_attempt_can_be_scored_again(old: RunIdentity, finish: Callable[..., Any]) -> None:
+    first = prepared().plan.run
+    finish(first.uid)
+    assert prepared().files == {"shapes": FILES}
+
+
+def test_a_claim_without_a_folder_here_is_refused_before_anything_is_written(
+    old: RunIdentity, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "data").rmdir()
+    before = list(store.list("runs/"))
+    with pytest.raises(Refused, match="--volume data=DIR"):
+        prepared()
+    assert list(store.list("runs/")) == before
+
+
+def test_code_that_the_run_was_not_given_is_not_run(old: RunIdentity, store: Store) -> None:
+    store.put(f"{layout.run(old)}/benchmarks/shapes/marks.py", b"import os")
+    with pytest.raises(EvalrunError, match="not those that the run was given") as refused:
+        prepared()
+    assert refused.value.reason.name == "CorruptStore"
+
+
+def test_benchmarks_that_were_not_kept_are_asked_for(
+    old: RunIdentity, store: Store, tmp_path: Path
+) -> None:
+    folder = tmp_path / "evalrun-results" / layout.run(old) / "benchmarks" / "shapes"
+    for name in FILES:
+        (folder / name).unlink()
+    with pytest.raises(Refused, match="are not in the store"):
+        prepared()

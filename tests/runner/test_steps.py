@@ -1,0 +1,146 @@
+"""The three steps over a few hundred documents: sharing, scoring alone, losing the spool."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evalrun_api.manifest import Manifest
+from evalrun_runner import layout
+
+pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
+
+
+def limited(limit: int) -> dict[str, Any]:
+    return {"benchmarks": [{"benchmarkRef": {"name": "easy-vqa"}, "limit": limit}]}
+
+
+def test_three_shards_in_any_order_give_what_one_process_gives(workbench: Any) -> None:
+    alone = workbench.run(**limited(300))
+    assert workbench.execute(alone).code == 0
+
+    workbench.folder /= "shared"
+    workbench.folder.mkdir()
+    parallelism = {"shards": 3, "acceleratorsPerShard": 0}
+    shared = workbench.run(**limited(300), parallelism=parallelism)
+    assert workbench.execute(shared, "prepare").code == 0
+    computed = []
+    for shard in (2, 0, 1):
+        outcome = workbench.execute(shared, "answer", "--shard", str(shard))
+        assert outcome.code == 0
+        computed.append(outcome.message.computed)
+    assert sum(computed) == 300
+    assert max(computed) - min(computed) <= 16
+    assert workbench.execute(shared, "score").code == 0
+
+    mine, theirs = workbench.results(shared), workbench.results(alone)
+    assert mine[0]["results"] == theirs[0]["results"]
+    assert mine[1] == theirs[1]
+    locks = [json.loads(workbench.file(run, "lock.json"))["answers"] for run in (alone, shared)]
+    assert locks[0] == locks[1], "the number of shards moved the address of the answers"
+
+
+def test_scoring_needs_no_weights(workbench: Any, tmp_path: Any) -> None:
+    run = workbench.run(**limited(100))
+    assert workbench.execute(run).code == 0
+
+    again = workbench.again(run)
+    store = workbench.store(run)
+    store.put(layout.lock_of_run(again.plan.run), workbench.file(run, "lock.json"))
+    bare = replace(again, volumes={**run.volumes, "models": tmp_path / "nothing"})
+    assert workbench.execute(bare, "score").code == 0
+    assert workbench.results(bare)[1] == workbench.results(run)[1]
+
+
+def test_a_kill_that_loses_the_spool_costs_one_flush_interval(workbench: Any) -> None:
+    run = workbench.run(**limited(3000))
+    first = workbench.start(run)
+    deadline = time.monotonic() + 120
+    reported = 0
+    while time.monotonic() < deadline:
+        progress = first.progress()
+        if progress and progress.step == "answer":
+            reported = progress.computed
+            if reported >= 1500:
+                break
+        time.sleep(0.05)
+    rate = progress.requests_per_second
+    first.kill()
+    first.wait(10)
+    shutil.rmtree(run.spool)
+    kept, _ = workbench.journaled(run)
+    assert kept > 0
+    assert reported - kept <= 1.5 * rate * 5 + 16, "more than a flush interval was lost"
+
+    message = workbench.execute(workbench.again(run)).message
+    assert message.reused == kept
+    assert message.computed == 3000 - kept
+
+
+def test_scoring_refuses_while_an_answer_is_missing(workbench: Any) -> None:
+    run = workbench.run(**limited(50), parallelism={"shards": 2, "acceleratorsPerShard": 0})
+    workbench.execute(run, "prepare")
+    workbench.execute(run, "answer", "--shard", "0")
+    outcome = workbench.execute(run, "score")
+    assert outcome.reason == "MissingAnswers"
+    assert "of 50 requests have no answer" in outcome.message.message
+
+
+def test_two_settings_groups_give_two_results_files_and_one_manifest(workbench: Any) -> None:
+    custom = dict(workbench.run().files["easy-vqa"])
+    other = custom["easy_vqa.yaml"].replace("task: easy_vqa", "task: easy_vqa_short")
+    workbench.benchmark = {"files": {**custom, "easy_vqa_short.yaml": other}}
+    workbench.benchmark["tasks"] = ["easy_vqa", "easy_vqa_short"]
+    run = workbench.run(**limited(20))
+    groups = [
+        run.plan.groups[0].model_copy(update={"tasks": ["easy_vqa"]}),
+        run.plan.groups[0].model_copy(
+            update={"name": "g1", "tasks": ["easy_vqa_short"], "limit": 30, "offset": 5}
+        ),
+    ]
+    run = replace(run, plan=run.plan.model_copy(update={"groups": groups}))
+    outcome = workbench.execute(run)
+    assert outcome.code == 0, outcome
+    manifest = Manifest.model_validate_json(workbench.file(run, "manifest.json"))
+    assert [group.results.path for group in manifest.groups] == [
+        "results/g0/results.json",
+        "results/g1/results.json",
+    ]
+    assert {(score.benchmark, score.n) for score in manifest.scores} == {
+        ("easy_vqa", 20),
+        ("easy_vqa_short", 30),
+    }
+
+
+def test_progress_and_metrics_are_served_while_it_answers(workbench: Any) -> None:
+    run = workbench.run(**limited(1500))
+    step = workbench.start(run)
+    seen = []
+    while step.poll() is None and not (seen and seen[-1].computed > 300):
+        if (progress := step.progress()) and progress.step == "answer":
+            seen.append(progress)
+        time.sleep(0.05)
+    address = run.address.read_text()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    metrics = opener.open(f"http://{address}/metrics", timeout=5).read().decode()
+    step.stop()
+    step.wait(60)
+    done = [progress.requests_done for progress in seen]
+    assert done == sorted(done)
+    assert seen[-1].requests_total == 1500
+    assert seen[-1].eta_seconds is not None
+    assert 'evalrun_runner_requests_total{origin="computed",task="easy_vqa"}' in metrics
+    assert 'evalrun_runner_stage_seconds{stage="generate"}' in metrics
+
+
+def test_the_step_ends_when_whoever_started_it_dies(workbench: Any) -> None:
+    run = workbench.run(**limited(5000))
+    step = workbench.start(run)
+    step._process.stdin.close()  # what the kernel does when the parent dies
+    assert step.wait(90) == 30
