@@ -5,37 +5,48 @@ A stage has `groups` (parameters with their peak learning rates), `loss` and `ch
 
 from __future__ import annotations
 
-import torch
-import transformers
-from torch import nn
-from torch.nn import functional
+import collections
+import math
 
 import tiny_llava
+import torch
 import train_split
+import transformers
+from torch.nn import functional
 
 QUESTIONS_PER_IMAGE = 8  # drawn anew for every step of stage 2
-TOWER_RATE = 2e-3  # peak learning rates: of stage 1,
+NAMING_RATE = 2e-3  # peak learning rates: of stage 1,
 TOWER_RATE_IN_STAGE_2 = 3e-4  # of the tower in stage 2,
 ANSWER_RATE = 2e-3  # and of everything else in stage 2
 
 
-class TowerStage:
-    """Stage 1: shape and colour of an image from the mean of its patch features."""
+class NamingStage:
+    """Stage 1: name an image's shape and colour by the decoder's own word embeddings.
+
+    The mean of the projected patches is read as the decoder reads its own last state: normalised,
+    then compared with each word's embedding. So the image's tokens start stage 2 near the words
+    for what they show, and a question's word can find them.
+    """
 
     def __init__(
         self,
         model: transformers.LlavaForConditionalGeneration,
+        tokenizer: transformers.PreTrainedTokenizerFast,
         split: train_split.TrainSplit,
         rng: torch.Generator,
     ) -> None:
-        self.tower = model.model.vision_tower
-        self.split, self.rng = split, rng
-        classes = len(train_split.SHAPES) + len(train_split.COLOURS)
-        self.heads = nn.Sequential(
-            nn.LayerNorm(tiny_llava.WIDTH), nn.Linear(tiny_llava.WIDTH, classes)
-        )
-        parameters = [*self.tower.parameters(), *self.heads.parameters()]
-        self.groups = [{"params": parameters, "peak": TOWER_RATE}]
+        self.model, self.split, self.rng = model, split, rng
+        names = [*train_split.SHAPES, *train_split.COLOURS]
+        self.name_ids = torch.tensor(tokenizer.convert_tokens_to_ids(names))
+        self.norm = model.model.language_model.norm
+        parts = [
+            model.model.vision_tower,
+            model.model.multi_modal_projector,
+            self.norm,
+            model.lm_head,  # its weight is the word embeddings'
+        ]
+        parameters = [each for part in parts for each in part.parameters()]
+        self.groups = [{"params": parameters, "peak": NAMING_RATE}]
 
     def loss(self, index: torch.Tensor) -> torch.Tensor:
         """Return the mean loss, a scalar, of the images at `index`, (batch,) int64."""
@@ -56,8 +67,9 @@ class TowerStage:
         return torch.cat(right).float().mean().item()
 
     def _scores(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        patches = self.tower(pixel_values=normalise(pixels)).last_hidden_state[:, 1:]
-        scores = self.heads(patches.mean(1))
+        seen = self.model.model.get_image_features(pixel_values=normalise(pixels)).pooler_output
+        patches = torch.stack(tuple(seen))  # (batch, patches, width)
+        scores = self.model.lm_head(self.norm(patches.mean(1)))[:, self.name_ids]
         return scores.split([len(train_split.SHAPES), len(train_split.COLOURS)], dim=1)
 
 
@@ -80,6 +92,7 @@ class AnswerStage:
         self.user_id = tokenizer.convert_tokens_to_ids("<|user|>")
         pairs = dict.fromkeys(pair for about in split.asked for pair in about)
         self.coded = {pair: self._encode(*pair) for pair in pairs}
+        self.weight = answer_weights(split.asked[: split.learned])
         self.longest = max(map(len, self.coded.values()))
         tower = list(model.model.vision_tower.parameters())
         others = [each for name, each in model.named_parameters() if "vision_tower" not in name]
@@ -89,13 +102,18 @@ class AnswerStage:
         ]
 
     def loss(self, index: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss, a scalar, of some questions about each image at `index`."""
+        """Return the weighted mean loss, a scalar, of some questions about each image at `index`.
+
+        See answer_weights for the weights.
+        """
         drawn = []
         for about in (self.split.asked[image] for image in index.tolist()):
             chosen = torch.randperm(len(about), generator=self.rng)[:QUESTIONS_PER_IMAGE]
             drawn.append([about[question] for question in chosen.tolist()])
         pixels = train_split.augment(self.split, index, self.rng)
-        return functional.cross_entropy(*self._logits(pixels, drawn))
+        weights = torch.tensor([self.weight[pair] for about in drawn for pair in about])
+        losses = functional.cross_entropy(*self._logits(pixels, drawn), reduction="none")
+        return (losses.view(-1, 2) * weights[:, None]).mean()
 
     @torch.no_grad()
     def check(self) -> float:
@@ -159,6 +177,25 @@ class AnswerStage:
             mask.expand(images, 1, -1, -1),
             torch.cat([torch.full_like(prefix, train_split.UNKNOWN), labels.flatten(1)], dim=1),
         )
+
+
+def answer_weights(asked: list[list[tuple[str, str]]]) -> dict[tuple[str, str], float]:
+    """Return a weight for each (question, answer), larger for the rarer answers to a question.
+
+    "Is there a yellow shape?" is mostly answered no. Unweighted, the wording alone predicts so
+    well that the model may never look at the colour. Weights that make all answers to a question
+    equal teach nothing at first: yes or no then hangs on "not" and on a match, and on neither
+    alone. Their square root leaves enough of both.
+    """
+    times = collections.Counter(pair for about in asked for pair in about)
+    questions = collections.Counter(question for about in asked for question, _ in about)
+    answers = collections.Counter(question for question, _ in times)
+    return {
+        (question, answer): math.sqrt(
+            questions[question] / (answers[question] * times[question, answer])
+        )
+        for question, answer in times
+    }
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:

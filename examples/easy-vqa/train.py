@@ -1,6 +1,6 @@
 """Train the tiny Llava on the train split of easy-VQA, on one CPU thread; see --help.
 
-Stage 1 trains the vision tower alone, with two throw-away linear heads (shape and colour).
+Stage 1 trains the vision tower and its projector to name each image's shape and colour.
 Stage 2 trains the whole model to answer. A copy of the model early in stage 2 becomes the
 half-trained checkpoint, so that comparisons and gates have a worse model to tell apart.
 """
@@ -14,13 +14,12 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-import torch
-import transformers
-from torch import nn
-
 import stages
 import tiny_llava
+import torch
 import train_split
+import transformers
+from torch import nn
 
 IMAGES_PER_STEP = 32
 WARM_UP = 100  # steps
@@ -39,16 +38,20 @@ def draw_batches(images: int, steps: int, rng: torch.Generator) -> Iterator[torc
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate at `step`: warm-up, then cosine down to 1 %."""
-    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+    """Return the share of the peak learning rate at `step`: warm-up, flat, cosine down to 1 %.
+
+    The cosine takes the second half: what is learned late needs the full rate until then.
+    """
+    decayed = max(0.0, 2 * step / steps - 1)  # 0 in the first half, then up to 1
+    cosine = 0.5 * (1 + math.cos(math.pi * decayed))
     return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * cosine)
 
 
 def fit(
-    stage: stages.TowerStage | stages.AnswerStage,
+    stage: stages.NamingStage | stages.AnswerStage,
     steps: int,
     clock: Callable[[], float],
-    after_step: Callable[[int], None] = lambda done: None,
+    after_step: Callable[[int], None] | None = None,
 ) -> None:
     """Run `steps` steps of AdamW on `stage`; `after_step` gets the number of steps done."""
     optimizer = torch.optim.AdamW(stage.groups, weight_decay=0.05, betas=(0.9, 0.98))
@@ -63,7 +66,8 @@ def fit(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         losses.append(loss.item())
-        after_step(step + 1)
+        if after_step:
+            after_step(step + 1)
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             print(
                 f"  step {step + 1}/{steps}  loss {sum(losses) / len(losses):.4f}"
@@ -95,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
         "write two checkpoints: the whole schedule, and one taken early in stage 2. "
         "Needs torch, transformers, pillow and easy-vqa; takes about 7 minutes on one CPU core.",
         epilog="One thread and one seed give the same weights again on the same machine. A quick "
-        "trial of the script itself: --tower-steps 20 --steps 50 --half-accuracy 0",
+        "trial of the script itself: --naming-steps 20 --steps 50 --half-accuracy 0",
     )
     add = parser.add_argument
     add("--out", type=pathlib.Path, default="models/full", help="fully trained [%(default)s]")
@@ -108,7 +112,9 @@ def parse_arguments() -> argparse.Namespace:
         help="the half-trained model is the first in stage 2 to answer this share of the "
         "held-out train questions rightly [%(default)s]",
     )
-    add("--tower-steps", type=int, default=1600, metavar="N", help="steps of stage 1 [%(default)s]")
+    add(
+        "--naming-steps", type=int, default=1600, metavar="N", help="steps of stage 1 [%(default)s]"
+    )
     add("--steps", type=int, default=2000, metavar="N", help="steps of stage 2 [%(default)s]")
     add("--seed", type=int, default=0, help="of the weights and of the draws [%(default)s]")
     return parser.parse_args()
@@ -129,28 +135,29 @@ def main() -> None:
     model = tiny_llava.build_model(processor.tokenizer).train()
     print(f"{model.num_parameters()} parameters, {len(processor.tokenizer)} words", flush=True)
 
-    print("stage 1: shape and colour", flush=True)
-    fit(stages.TowerStage(model, split, rng), arguments.tower_steps, time.monotonic)
+    print("stage 1: names of shapes and colours", flush=True)
+    naming = stages.NamingStage(model, processor.tokenizer, split, rng)
+    fit(naming, arguments.naming_steps, time.monotonic)
 
     print("stage 2: answers", flush=True)
-    stage = stages.AnswerStage(model, processor.tokenizer, split, rng)
+    answers = stages.AnswerStage(model, processor.tokenizer, split, rng)
     half_steps: list[int] = []
 
     def origin(steps: int) -> dict[str, float]:
         return {
             "seed": arguments.seed,
-            "tower_steps": arguments.tower_steps,
+            "naming_steps": arguments.naming_steps,
             "steps": steps,
-            "held_out_accuracy": round(stage.check(), 4),
+            "held_out_accuracy": round(answers.check(), 4),
         }
 
     def keep_half(done: int) -> None:
-        if half_steps or done % HALF_CHECK_EVERY or stage.check() < arguments.half_accuracy:
+        if half_steps or done % HALF_CHECK_EVERY or answers.check() < arguments.half_accuracy:
             return
         half_steps.append(done)
         save(model, processor, half_out, origin(done))
 
-    fit(stage, arguments.steps, time.monotonic, after_step=keep_half)
+    fit(answers, arguments.steps, time.monotonic, after_step=keep_half)
     save(model.eval(), processor, arguments.out, origin(arguments.steps))
     if not half_steps:
         raise SystemExit(

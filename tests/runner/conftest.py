@@ -200,8 +200,9 @@ def start_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
                 port = probe.getsockname()[1]
         environment = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
         with (folder / "versitygw.log").open("ab") as log:
+            command = [VERSITYGW, "--port", f"127.0.0.1:{port}", "posix", "--sidecar"]
             process = subprocess.Popen(
-                [VERSITYGW, "--port", f"127.0.0.1:{port}", "posix", "--sidecar", folder / "meta", folder / "data"],
+                [*command, folder / "meta", folder / "data"],
                 env={**os.environ, **environment},
                 stdout=log,
                 stderr=log,
