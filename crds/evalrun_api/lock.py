@@ -89,6 +89,8 @@ def answers_digest(
     """
     determinants: dict[str, Any] = {
         "version": LOCK_VERSION,
+        # A run that reuses nothing has an address of its own, at which it can still be resumed.
+        "only": plan.run.uid if plan.reuse_answers == "Never" else None,
         "model": {
             "backend": plan.model.backend,
             "args": {
@@ -114,4 +116,13 @@ def answers_digest(
             for setting, group in zip(plan.groups, groups, strict=True)
         ],
     }
-    return digest(determinants)
+    return digest(_one_number(determinants))
+
+
+def _one_number(value: Any) -> Any:
+    """1.0 as 1: the API server's storage does not tell them apart, so the address may not."""
+    if isinstance(value, dict):
+        return {key: _one_number(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_one_number(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -32,12 +32,14 @@ class ModelPlan(Document):
 
     source_arg: the keyword argument of the backend that takes the weights' folder.
     args: all other keyword arguments but batch size and device.
+    requires: packages that the backend imports and the runner does not bring (PEP 508).
     """
 
     backend: TaskName
     source: ModelSource
     source_arg: str
     args: dict[str, JsonValue]
+    requires: list[str] = Field(default_factory=list)
 
 
 class CustomBenchmark(Document):

@@ -71,6 +71,7 @@ def make_plan(
             source=spec.model.source,
             source_arg=model.source_arg,
             args=model.args,
+            requires=list(profile.requires),
         ),
         force_simple=spec.evaluation.force_simple,
         batch_size=model.batch_size,

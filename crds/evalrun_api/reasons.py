@@ -196,6 +196,12 @@ MISSING_ANSWERS = _reason(
     "Not every request has an answer in the journal, so nothing can be scored.",
     "Run the answer step to its end, then score again.",
 )
+BACKEND_FAILED = _reason(
+    "BackendFailed",
+    ExitCode.INTERNAL,
+    "The backend raised an error while it answered.",
+    "Read the log for its stack; try a smaller batch, other model.args, or another backend.",
+)
 WRONG_ANSWER_COUNT = _reason(
     "WrongAnswerCount",
     ExitCode.UNTRUSTED,

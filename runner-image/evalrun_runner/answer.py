@@ -119,10 +119,20 @@ class _Work:
         with self._setting.stop.chunk():
             begun = time.monotonic()
             with self._setting.stage("generate"):
-                outputs = getattr(self._model, request_type)([r.instance for r in asked])
+                outputs = self._ask(request_type, asked)
             seconds = time.monotonic() - begun
             self._writer.append(records(asked, outputs, set(map(id, missing)), seconds))
             report.computed(chunk.requests[0].task, len(missing))
+
+    def _ask(self, request_type: str, asked: list[Request]) -> Any:
+        try:
+            return getattr(self._model, request_type)([request.instance for request in asked])
+        except Exception as error:
+            where = f"benchmark {asked[0].task}, document {asked[0].key.doc_id} and following"
+            what = f"backend {self._setting.plan.model.backend}: {type(error).__name__}: {error}"
+            out_of_memory = isinstance(error, MemoryError) or "out of memory" in what.lower()
+            reason = reasons.OUT_OF_MEMORY if out_of_memory else reasons.BACKEND_FAILED
+            raise fail(reason, where, what[:1500]) from error
 
     def _load(self) -> None:
         from evalrun_runner.backend import construct

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from importlib import metadata
 from typing import Any
 
 from lmms_eval.models import MODEL_REGISTRY_V2, list_available_models
+from packaging.requirements import Requirement
 
 from evalrun_api import reasons
 from evalrun_api.errors import fail
@@ -33,6 +35,14 @@ def backend_class(plan: RunPlan) -> type[Any]:
     accelerator is asked for.
     """
     name = plan.model.backend
+    for requirement in plan.model.requires:
+        package = Requirement(requirement).name
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            what = f"{name} needs the package {package}, which is not installed here"
+            remedy = f"Use an image that has it (pip install '{requirement}')"
+            raise fail(reasons.BACKEND_UNUSABLE, "spec.model", what, remedy) from None
     try:
         found: type[Any] = MODEL_REGISTRY_V2.get_model_class(name, force_simple=plan.force_simple)
     except Exception as error:  # importing foreign code can raise anything

@@ -94,9 +94,7 @@ class Evaluator:
         except Exception as error:
             where = f"benchmarks {', '.join(group.tasks)}"
             what = f"lmms-eval fails on it: {type(error).__name__}: {error}"[:1500]
-            out_of_memory = isinstance(error, MemoryError) or "out of memory" in what.lower()
-            reason = reasons.OUT_OF_MEMORY if out_of_memory else reasons.BENCHMARK_UNUSABLE
-            raise fail(reason, where, what) from error
+            raise fail(reasons.BENCHMARK_UNUSABLE, where, what) from error
         return results
 
     def _arguments(self, group: SettingsGroup) -> argparse.Namespace:

@@ -181,7 +181,6 @@ execution = st.fixed_dictionaries(
         "accelerators": st.integers(2, 64),
         "store": texts.map(lambda name: {"uri": f"s3://{name}", "region": name}),
         "run": texts.map(lambda name: {"namespace": name, "name": name, "uid": name}),
-        "reuseAnswers": st.just("Never"),
         "offline": st.just(True),
         "logSamples": st.just(False),
         "integrity": st.just({"maxInvalidFraction": 0.5, "onViolation": "Mark"}),
@@ -289,3 +288,18 @@ def test_a_lock_counts_its_requests(plan: RunPlan) -> None:
     )
     assert lock.requests_total == 12
     assert Lock.model_validate_json(lock.model_dump_json(by_alias=True)) == lock
+
+
+def test_a_run_that_reuses_nothing_has_an_address_of_its_own(plan: RunPlan) -> None:
+    fresh = plan.model_copy(update={"reuse_answers": "Never"})
+    other = fresh.model_copy(update={"run": fresh.run.model_copy(update={"uid": "2"})})
+    assert len({address(plan), address(fresh), address(other)}) == 3
+    assert address(fresh) == address(fresh)
+
+
+def test_a_whole_number_has_one_address_however_it_is_written(plan: RunPlan) -> None:
+    model = plan.model.model_copy(update={"args": {"scale": 1}})
+    written = plan.model.model_copy(update={"args": {"scale": 1.0}})
+    assert address(plan.model_copy(update={"model": model})) == address(
+        plan.model_copy(update={"model": written})
+    )
