@@ -1,0 +1,121 @@
+"""What a backend returned comes back as the same Python value: lmms-eval tells kinds apart."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
+
+scalars = st.one_of(st.text(), st.booleans(), st.integers(), st.floats(), st.none())
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text("abc"), inner, max_size=3),
+    ),
+    max_leaves=12,
+)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal in value and in type, NaN included."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float | np.floating):
+        return bool(one == other and math.copysign(1, one) == math.copysign(1, other)) or (
+            math.isnan(one) and math.isnan(other)
+        )
+    return bool(one == other)
+
+
+def through_the_journal(output: Any) -> Any:
+    from evalrun_api.journal import Record
+    from evalrun_runner.outputs import decode, encode
+
+    response, usage = encode(output)
+    record = Record(
+        group="g0",
+        task="t",
+        request_type="generate_until",
+        doc_id=0,
+        idx=0,
+        fingerprint="f",
+        response=response,
+        tokens=usage,
+    )
+    read = Record.model_validate_json(record.model_dump_json(by_alias=True, exclude_none=True))
+    return decode(read.response, read.tokens)
+
+
+@given(values)
+def test_plain_values_survive(output: Any) -> None:
+    assert same(through_the_journal(output), output)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        (-1.25, True),
+        (np.float32(-0.1), np.bool_(True)),
+        (np.float64(math.inf), False),
+        ["first round", "second round"],
+        math.nan,
+    ],
+)
+def test_what_backends_return_for_each_request_type_survives(output: Any) -> None:
+    assert same(through_the_journal(output), output)
+
+
+def test_text_with_token_counts_survives() -> None:
+    from lmms_eval.api.instance import GenerationResult, TokenCounts
+
+    for output in (
+        GenerationResult("red", TokenCounts(input_tokens=3, output_tokens=1)),
+        GenerationResult("red", TokenCounts()),
+        GenerationResult("red", None),
+        GenerationResult(["one", "two"], None),  # type: ignore[arg-type]  # multi-round backends
+    ):
+        assert through_the_journal(output) == output
+
+
+def test_what_has_no_form_is_refused() -> None:
+    from evalrun_runner.outputs import encode
+
+    for output in (object(), {"$tuple": 1}, {1: 2}, [b"bytes"]):
+        with pytest.raises(TypeError, match="an answer holds"):
+            encode(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "empty"),
+    [
+        ("", True),
+        (" \n", True),
+        (["", ""], True),
+        ([], True),
+        (None, True),
+        ("red", False),
+        (["", "red"], False),
+        ((0.0, False), False),
+    ],
+)
+def test_empty_answers_are_recognised(output: Any, empty: bool) -> None:
+    from lmms_eval.api.instance import GenerationResult
+
+    from evalrun_runner.outputs import encode, is_empty
+
+    assert is_empty(json.loads(json.dumps(encode(output)[0]))) is empty
+    if isinstance(output, str):
+        assert is_empty(encode(GenerationResult(output))[0]) is empty
