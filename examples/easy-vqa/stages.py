@@ -182,10 +182,10 @@ class AnswerStage:
 def answer_weights(asked: list[list[tuple[str, str]]]) -> dict[tuple[str, str], float]:
     """Return a weight for each (question, answer), larger for the rarer answers to a question.
 
-    "Is there a yellow shape?" is mostly answered no. Unweighted, the wording alone predicts so
-    well that the model may never look at the colour. Weights that make all answers to a question
-    equal teach nothing at first: yes or no then hangs on "not" and on a match, and on neither
-    alone. Their square root leaves enough of both.
+    "Is there a yellow shape?" is mostly answered no. Unweighted training stalled there, on what
+    the wording alone predicts. Weights that give all answers to a question equal sums stalled at
+    chance on yes or no: presumably since "not" and a match then each say nothing alone. The
+    square root lies between the two.
     """
     times = collections.Counter(pair for about in asked for pair in about)
     questions = collections.Counter(question for about in asked for question, _ in about)

@@ -40,7 +40,8 @@ def draw_batches(images: int, steps: int, rng: torch.Generator) -> Iterator[torc
 def rate_at(step: int, steps: int) -> float:
     """Return the share of the peak learning rate at `step`: warm-up, flat, cosine down to 1 %.
 
-    The cosine takes the second half: what is learned late needs the full rate until then.
+    The cosine takes only the second half: with one from the start, yes or no about colours was
+    still being learned when the rate ran out.
     """
     decayed = max(0.0, 2 * step / steps - 1)  # 0 in the first half, then up to 1
     cosine = 0.5 * (1 + math.cos(math.pi * decayed))
@@ -97,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train a Llava of 210 thousand parameters on the train split of easy-VQA and "
         "write two checkpoints: the whole schedule, and one taken early in stage 2. "
-        "Needs torch, transformers, pillow and easy-vqa; takes about 7 minutes on one CPU core.",
+        "Needs torch, transformers, pillow and easy-vqa; takes 9 to 12 minutes on one CPU core.",
         epilog="One thread and one seed give the same weights again on the same machine. A quick "
         "trial of the script itself: --naming-steps 20 --steps 50 --half-accuracy 0",
     )

@@ -37,6 +37,9 @@ def answer(setting: Setting) -> None:
             f"the weights are {revision}, prepare locked {lock.model.revision}",
         )
     report.conclude(answers_digest=lock.answers)
+    if setting.shard is None:  # a shard learns its share when the requests are built
+        for task in (task for group in lock.groups for task in group.tasks):
+            report.expect(task.name, task.requests)
     prefix = layout.segments(plan.run.namespace, lock.answers)
     spool = spool_folder(setting.places.spool, store.uri(""), prefix)
     report.activity("reading the journal")
