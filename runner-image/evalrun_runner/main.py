@@ -66,9 +66,9 @@ def run(arguments: Sequence[str]) -> int:
     first: StepName = STEPS[0] if options.step == "all" else options.step
     report = Report(plan, first, options.termination_log)
     stop = StopRequest(options.grace_seconds)
-    if options.stop_at_eof:
-        stop_at_eof()
     try:
+        if options.stop_at_eof:
+            stop_at_eof()
         report.conclude()
         if options.listen:
             serve(report, options.listen, options.address_file)
