@@ -62,7 +62,11 @@ def main() -> None:
         "split inside the easy-vqa package. Nothing is downloaded. A whole file is left as it is.",
     )
     parser.add_argument(
-        "--out", type=pathlib.Path, default="data", metavar="DIR", help="folder [%(default)s]"
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path(__file__).parent / "data",
+        metavar="DIR",
+        help="folder [data, beside this file]",
     )
     file = parser.parse_args().out / FILE_NAME
     rows = read_rows()
