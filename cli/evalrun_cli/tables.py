@@ -27,7 +27,7 @@ def number(text: str | None) -> str:
         return text
     if value != value or abs(value) == float("inf"):
         return text
-    if value != 0 and abs(value) < 0.001:
+    if value != 0 and abs(value) < 0.0001:
         return f"{value:.2e}"
     return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4f}"
 
