@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from evalrun_api.document import Document, JsonValue, ShortText, TaskName
 from evalrun_api.sources import VolumePath
 from evalrun_api.spec import Metadata
+from evalrun_api.task_files import TaskFiles, inspect
 
 DATA_PLACEHOLDER = "${DATA}"
 """Stands in a task file for the folder in which the runner finds the benchmark's data."""
@@ -50,12 +52,28 @@ class BenchmarkSpec(Document):
             raise ValueError(f"files hold {size} bytes; at most {MAX_FILES_BYTES} fit")
         return self
 
+    @model_validator(mode="after")
+    def _includes_own_files(self) -> BenchmarkSpec:
+        for file, included in self.task_files.strange_includes:
+            raise ValueError(
+                f"files.{file}: include names {included!r}, which is none of the benchmark's own "
+                f"files; name one of: {', '.join(sorted(self.files))}"
+            )
+        return self
+
+    @cached_property
+    def task_files(self) -> TaskFiles:
+        """What the files say once the data's folder stands in them."""
+        volume = self.data.volume if self.data else None
+        folder = f"/volumes/{volume.claim_name}/{volume.path}" if volume else ""
+        return inspect(
+            {name: text.replace(DATA_PLACEHOLDER, folder) for name, text in self.files.items()}
+        )
+
     @property
     def has_code(self) -> bool:
-        """Whether running the benchmark runs Python of its own."""
-        return any(name.endswith(".py") for name in self.files) or any(
-            "!function" in text for text in self.files.values()
-        )
+        """Whether running the benchmark runs Python that it brings or chooses."""
+        return self.task_files.has_code
 
 
 class Benchmark(Document):

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from evalrun_api.benchmark import Benchmark
+from evalrun_api.definitions import defined_faults
 from evalrun_api.errors import Fault
 from evalrun_api.index import NameIndex, near
 from evalrun_api.policy import Policy
 from evalrun_api.profiles import GENERIC, ModelProfile, ResolvedModel
-from evalrun_api.spec import EvaluationRunSpec, ModelSpec, RequestedBenchmark
+from evalrun_api.spec import EvaluationRunSpec, GenerationSpec, ModelSpec, RequestedBenchmark
 
 TYPED_ARGS = {
     "pretrained": "model.source",
     "model_version": "model.source",
     "revision": "model.source.huggingFace.revision",
     "base_url": "model.source.endpoint.url",
+    "api_base": "model.source.endpoint.url",
+    "azure_endpoint": "model.source.endpoint.url",
+    "endpoint": "model.source.endpoint.url",
+    "endpoint_url": "model.source.endpoint.url",
     "api_key": "model.source.endpoint.secret",
     "token": "model.source.huggingFace.tokenSecret",
+    "hf_token": "model.source.huggingFace.tokenSecret",
+    "use_auth_token": "model.source.huggingFace.tokenSecret",
     "trust_remote_code": "security.trustRemoteCode",
     "batch_size": "evaluation.batchSize",
     "device": "parallelism.acceleratorsPerShard",
 }
 """model_args that have a field of their own, and which."""
+
+SECRET_ARG = re.compile(r"(api_?key|_token|secret|password)$", re.IGNORECASE)
+"""model_args that hold a secret, which must not stand in a plan, a store and an annotation."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,15 @@ def argument_faults(model: ModelSpec) -> list[Fault]:
             faults.append(
                 Fault(where, "it has a field of its own", f"Use spec.{TYPED_ARGS[key]} instead")
             )
+        elif key == model.source_argument:
+            what = "spec.model.sourceArgument says that it takes the weights"
+            faults.append(Fault(where, what, "Leave it out of args"))
+        elif SECRET_ARG.search(key):
+            remedy = (
+                "Use spec.model.source.endpoint.secret for a server, or "
+                "spec.model.source.huggingFace.tokenSecret for the hub"
+            )
+            faults.append(Fault(where, "it is a secret, and plans are not", remedy))
         elif not isinstance(value, bool | int | float | str | None):
             faults.append(
                 Fault(
@@ -160,15 +183,6 @@ def custom_benchmarks(
                 )
             )
             continue
-        taken = sorted(set(custom.spec.tasks) & surroundings.index.benchmarks)
-        if taken:
-            faults.append(
-                Fault(
-                    f"Benchmark/{name} spec.tasks",
-                    f"lmms-eval has tasks of its own called {', '.join(taken)}",
-                    "Give the task another name",
-                )
-            )
         if custom.spec.has_code and not spec.security.allow_code_execution:
             faults.append(
                 Fault(
@@ -178,6 +192,7 @@ def custom_benchmarks(
                 )
             )
         found[name] = custom
+    faults += defined_faults(found, surroundings.index)
     return found
 
 
@@ -221,29 +236,40 @@ def name_faults(
 
 
 def generation_faults(spec: EvaluationRunSpec) -> list[Fault]:
-    """Generation arguments that contradict each other."""
-    faults = []
+    """Generation arguments that contradict each other, or stand where they have no place."""
     places = [("spec.generation", spec.generation)] + [
         (f"spec.benchmarks[{position}].generation", wanted.generation)
         for position, wanted in enumerate(spec.benchmarks)
     ]
+    faults = []
     for where, generation in places:
-        if generation is None:
-            continue
-        if generation.do_sample is False and (generation.temperature or 0) > 0:
-            faults.append(
-                Fault(
-                    f"{where}.temperature",
-                    f"{generation.temperature} contradicts doSample: false",
-                    "Set temperature to 0, or doSample to true",
-                )
-            )
-        if generation.do_sample is True and generation.temperature == 0:
-            faults.append(
-                Fault(
-                    f"{where}.doSample",
-                    "true contradicts temperature: 0",
-                    "Set a temperature above 0, or leave doSample out",
-                )
-            )
+        if generation is not None:
+            faults += _sampling_faults(where, generation)
+            faults += _extra_faults(f"{where}.extra", generation.extra)
+    return faults
+
+
+def _sampling_faults(where: str, generation: GenerationSpec) -> list[Fault]:
+    if generation.do_sample is False and (generation.temperature or 0) > 0:
+        what = f"{generation.temperature} contradicts doSample: false"
+        remedy = "Set temperature to 0, or doSample to true"
+        return [Fault(f"{where}.temperature", what, remedy)]
+    if generation.do_sample is True and generation.temperature == 0:
+        what = "true contradicts temperature: 0"
+        remedy = "Set a temperature above 0, or leave doSample out"
+        return [Fault(f"{where}.doSample", what, remedy)]
+    return []
+
+
+def _extra_faults(where: str, extra: Mapping[str, Any]) -> list[Fault]:
+    typed = {name: to_camel(name) for name in GenerationSpec.model_fields if name != "extra"}
+    faults = []
+    for key, value in extra.items():
+        if key in typed or key in typed.values():
+            field_name = typed.get(key, key)
+            remedy = f"Use {where.removesuffix('.extra')}.{field_name} instead"
+            faults.append(Fault(f"{where}.{key}", "it has a field of its own", remedy))
+        elif value is None:
+            remedy = "Leave it out: the task's own value then holds"
+            faults.append(Fault(f"{where}.{key}", "null is no value for an argument", remedy))
     return faults

@@ -7,13 +7,11 @@ segment of the smaller name counts, always, so that all readers agree.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
-
-from pydantic import Field
+from typing import Final, Literal, NamedTuple
 
 from evalrun_api.document import Document, JsonValue
 
-RECORD_VERSION = 1
+RECORD_VERSION: Final = 1
 
 
 class RequestKey(NamedTuple):
@@ -49,7 +47,7 @@ class Record(Document):
     seconds: share of the chunk's wall time.
     """
 
-    v: Annotated[int, Field(ge=1)] = RECORD_VERSION
+    v: Literal[1] = RECORD_VERSION
     group: str
     task: str
     request_type: str

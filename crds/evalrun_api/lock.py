@@ -15,8 +15,10 @@ from evalrun_api.plan import RunPlan
 
 LOCK_VERSION: Final = 1
 
-PLACEMENT_ARGS = frozenset({"device", "device_map"})
-"""model_args that say where the weights lie, so how the work is spread."""
+PLACEMENT_ARGS = frozenset(
+    {"device", "device_map", "num_concurrent", "timeout", "max_retries", "retry_backoff_s"}
+)
+"""model_args that say where the weights lie or how fast a server is asked: none moves an answer."""
 
 RequestType = Literal["generate_until", "loglikelihood", "generate_until_multi_round"]
 
@@ -37,6 +39,7 @@ class TaskLock(Document):
     requests: how many requests of its type it makes, repeats included.
     fingerprint: over the fingerprints of its requests in order, so over every prompt.
     data: digest of the documents its requests are about.
+    sampled: whether answers are drawn at random, as far as the generation arguments say.
     """
 
     name: str
@@ -46,6 +49,7 @@ class TaskLock(Document):
     requests: Annotated[int, Field(ge=1)]
     fingerprint: Sha256
     data: Sha256
+    sampled: bool = False
 
 
 class GroupLock(Document):
@@ -100,6 +104,8 @@ def answers_digest(
             **model.document(),
         },
         "versions": versions,
+        # A CPU rounds otherwise than an accelerator; how many of them does not matter.
+        "accelerated": plan.accelerators > 0,
         "forceSimple": plan.force_simple,
         "batchSize": plan.batch_size,
         "chunkSize": plan.chunk_size,

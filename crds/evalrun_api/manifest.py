@@ -33,11 +33,15 @@ class SampleFile(FileEntry):
 
 
 class GroupResults(Document):
-    """What one settings group produced."""
+    """What one settings group produced.
+
+    submissions: files that tasks write for a benchmark's own server.
+    """
 
     name: str
     results: FileEntry
     samples: list[SampleFile] = Field(default_factory=list)
+    submissions: list[FileEntry] = Field(default_factory=list)
 
 
 class TaskAnswers(Document):

@@ -47,12 +47,14 @@ class CustomBenchmark(Document):
 
     digest: of the files' names and texts; they are materialised under this name.
     tasks: what the benchmark asks lmms-eval for.
+    self_contained: whether its groups take in no task that its files do not define.
     """
 
     name: ObjectName
     digest: Sha256
     tasks: list[TaskName]
     data: VolumePath | None = None
+    self_contained: bool = True
 
 
 class SettingsGroup(Document):
@@ -112,8 +114,9 @@ class RunPlan(Document):
     @property
     def is_only_custom(self) -> bool:
         """Whether every task is a custom benchmark's, so that lmms-eval's own are not needed."""
-        custom = {task for benchmark in self.custom_benchmarks for task in benchmark.tasks}
-        return set(self.tasks) <= custom
+        customs = self.custom_benchmarks
+        named = {task for benchmark in customs for task in benchmark.tasks}
+        return set(self.tasks) <= named and all(custom.self_contained for custom in customs)
 
     @property
     def is_remote(self) -> bool:

@@ -89,6 +89,7 @@ def make_plan(
                 digest=digest(custom.spec.files),
                 tasks=list(custom.spec.tasks),
                 data=custom.spec.data.volume if custom.spec.data else None,
+                self_contained=not custom.spec.task_files.foreign,
             )
             for name, custom in customs.items()
         ],

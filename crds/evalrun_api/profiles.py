@@ -123,9 +123,13 @@ def parameters(size: str) -> float:
 
 
 def size_in_name(name: str) -> str | None:
-    """The size that a repository's name tells (Qwen2.5-VL-7B-Instruct: 7B), if it does."""
+    """The size that a repository's name tells (Qwen2.5-VL-7B-Instruct: 7B), if it does.
+
+    The largest of several: in Qwen2.5-7B-Instruct-1M the other is the length of the context.
+    """
     found = re.findall(r"(?<![\w.])(\d+(?:\.\d+)?)([bBmM])(?![A-Za-z])", name.replace("_", "-"))
-    return f"{found[-1][0]}{found[-1][1].upper()}" if found else None
+    sizes = [f"{number}{unit.upper()}" for number, unit in found]
+    return max(sizes, key=parameters, default=None)
 
 
 def resolve(
@@ -169,7 +173,7 @@ def resolve(
     origins["chunkSize"] = of_profile
     return ResolvedModel(
         backend=choose("backend", model.backend, profile.backend),
-        source_arg=profile.source_arg,
+        source_arg=choose("sourceArgument", model.source_argument, profile.source_arg),
         args={key: value for key, value in args.items() if value is not None},
         batch_size=batch,
         max_batch_size=profile.max_batch_size,

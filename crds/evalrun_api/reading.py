@@ -15,6 +15,7 @@ from evalrun_api.benchmark import Benchmark
 from evalrun_api.errors import Fault, Refused
 from evalrun_api.index import near
 from evalrun_api.spec import EvaluationRun
+from evalrun_api.yaml_size import check_size
 
 KINDS: dict[str, type[EvaluationRun] | type[Benchmark]] = {
     "EvaluationRun": EvaluationRun,
@@ -26,7 +27,14 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loading that refuses a key that stands twice: YAML would silently keep the last."""
+    """Safe loading that refuses a key that stands twice: YAML would silently keep the last.
+
+    It also refuses a document that its aliases make huge, before it is built.
+    """
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        check_size(node)
+        return super().construct_document(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

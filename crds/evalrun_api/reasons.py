@@ -25,7 +25,7 @@ class ExitCode(IntEnum):
     CORRUPT = 13
     """Stored data are damaged: a person has to decide."""
     STORE = 20
-    """The store failed: worth another try."""
+    """The store, the hub or a server failed: worth another try."""
     RESOURCES = 21
     """Memory or disk ran out: worth another try, perhaps elsewhere."""
     STOPPED = 30
@@ -82,12 +82,6 @@ INVALID_SPEC = _reason(
     "The manifest or the plan holds a value that cannot be right.",
     "Correct the field that the message names.",
 )
-NOT_ALLOWED = _reason(
-    "NotAllowed",
-    ExitCode.INVALID,
-    "The run needs something that it does not ask for, or that the policy forbids.",
-    "Set the field that the message names, or ask the administrator.",
-)
 UNKNOWN_BENCHMARK = _reason(
     "UnknownBenchmark",
     ExitCode.INVALID,
@@ -123,6 +117,12 @@ MODEL_NOT_FOUND = _reason(
     ExitCode.INVALID,
     "The weights are not where model.source says.",
     "Check the claim and path, or the repository and revision.",
+)
+SOURCE_UNAVAILABLE = _reason(
+    "SourceUnavailable",
+    ExitCode.STORE,
+    "The hub that holds weights or documents cannot be reached, or keeps failing.",
+    "Try again; or fill the cache (HF_HOME) and set cache.offline: true.",
 )
 MODEL_LOAD_FAILED = _reason(
     "ModelLoadFailed",
@@ -212,7 +212,8 @@ INVALID_ANSWERS = _reason(
     "InvalidAnswers",
     ExitCode.UNTRUSTED,
     "More answers are empty or errors than integrity.maxInvalidFraction allows.",
-    "Read the backend's errors in the log; lmms-eval backends swallow exceptions and answer ''.",
+    "Read the backend's errors in the log (backends swallow exceptions and answer ''), then run it "
+    "again: failed answers are asked once more.",
 )
 NO_RESULTS = _reason(
     "NoResults",

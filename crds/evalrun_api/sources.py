@@ -8,6 +8,9 @@ from pydantic import Field, StringConstraints
 
 from evalrun_api.document import Document, ObjectName, RelativePath, ShortText
 
+ADDRESS_PATTERN = r"^https?://[^\s@?#]+$"
+"""An address without credentials: no user before the host, and no query that could hold a key."""
+
 
 class SecretKey(Document):
     """A key of a Secret in the run's own namespace."""
@@ -51,7 +54,7 @@ class HuggingFaceSource(Document):
 class EndpointSource(Document):
     """A server that speaks the OpenAI API. No accelerator is requested for it."""
 
-    url: Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s@]+$")] = Field(
+    url: Annotated[str, StringConstraints(max_length=2048, pattern=ADDRESS_PATTERN)] = Field(
         description="Base address, for example http://vllm.models:8000/v1."
     )
     model: ShortText = Field(description="Name of the model at that server.")
@@ -81,9 +84,9 @@ class S3Store(Document):
             max_length=1024, pattern=r"^s3://[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9](/.*)?$"
         ),
     ] = Field(description="s3://BUCKET or s3://BUCKET/PREFIX.")
-    endpoint: (
-        Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s@]+$")] | None
-    ) = Field(default=None, description="Address of the service, if it is not AWS.")
+    endpoint: Annotated[str, StringConstraints(max_length=2048, pattern=ADDRESS_PATTERN)] | None = (
+        Field(default=None, description="Address of the service, if it is not AWS.")
+    )
     region: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9\-]+$")] | None = (
         Field(default=None, description="Region of the bucket.")
     )

@@ -39,6 +39,13 @@ class ModelSpec(Document):
         description="lmms-eval model name; overrides the profile's. Needed without a profile.",
     )
     source: ModelSource = Field(description="Where the weights come from.")
+    source_argument: (
+        Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z_][a-z0-9_]*$")] | None
+    ) = Field(
+        default=None,
+        description="Argument of the backend that takes the weights, for a backend without a "
+        "profile; pretrained by default.",
+    )
     size: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?[MB]$")] | None = Field(
         default=None,
         description="Parameters, such as 7B. Chooses accelerators and memory in the profile; "
@@ -202,7 +209,9 @@ class SecuritySpec(Document):
         default=False, description="Run Python code that comes with the model's weights."
     )
     allow_online: bool = Field(
-        default=False, description="Let task code reach the network while it answers and scores."
+        default=False,
+        description="Let task code reach the network while it answers and scores. On a laptop "
+        "(evalrun run) this is not enforced yet: task code can reach the network there anyway.",
     )
     allow_code_execution: bool = Field(
         default=False,

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from evalrun_api.document import Document
+from evalrun_api.manifest import Determinism
 from evalrun_api.plan import RunIdentity
 from evalrun_api.progress import Count, StepName
 from evalrun_api.status import Score
@@ -25,6 +26,7 @@ class TerminationMessage(Document):
     outcome: Running until the process ends by its own will.
     reason: name of a reason of `evalrun_api.reasons`.
     results_uri, results_digest: address and sha256 of the manifest.
+    trusted, determinism: as in the manifest; None before there is one.
     """
 
     version: Literal[1] = TERMINATION_VERSION
@@ -40,6 +42,8 @@ class TerminationMessage(Document):
     scores: Annotated[list[Score], Field(max_length=10)] = Field(default_factory=list)
     results_uri: Annotated[str, Field(max_length=1024)] | None = None
     results_digest: Annotated[str, Field(max_length=64)] | None = None
+    trusted: bool | None = None
+    determinism: Determinism | None = None
 
     def encode(self) -> bytes:
         """The message as JSON of at most `MAX_TERMINATION_BYTES`.

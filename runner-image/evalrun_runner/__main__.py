@@ -1,5 +1,18 @@
 """`python -m evalrun_runner` is `evalrun-runner`."""
 
-from evalrun_runner.main import main
+import os
+import signal
 
-main()
+from evalrun_api.reasons import ExitCode
+
+
+def start() -> None:
+    """Run the command. A SIGTERM while it is being imported finds nothing to store."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.STOPPED))
+    from evalrun_runner.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    start()

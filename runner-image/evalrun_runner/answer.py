@@ -11,12 +11,13 @@ import time
 from typing import Any
 
 from evalrun_api import reasons
-from evalrun_api.errors import fail
+from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
-from evalrun_api.lock import GroupLock, Lock
+from evalrun_api.lock import GroupLock, Lock, answers_digest
 from evalrun_api.plan import SettingsGroup
 from evalrun_runner import layout, weights
-from evalrun_runner.answers import Answers, read_answers
+from evalrun_runner.answers import Answer, Answers, read_answers
+from evalrun_runner.failures import classify, describe
 from evalrun_runner.journal import JournalWriter, adopt, spool_folder
 from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combined, keyed
 from evalrun_runner.setting import Setting
@@ -29,20 +30,22 @@ def answer(setting: Setting) -> None:
     plan, store, report = setting.plan, setting.store, setting.report
     report.enter("answer", "reading the journal")
     lock = setting.read_lock()
-    source, revision = weights.locate(plan, setting.places, report.activity)
+    source, revision = weights.locate(
+        plan, setting.places, report.activity, locked=lock.model.revision
+    )
     if revision != lock.model.revision:
         raise fail(
             reasons.LOCK_MISMATCH,
             "spec.model.source",
             f"the weights are {revision}, prepare locked {lock.model.revision}",
         )
+    _check_versions(setting, lock)
     report.conclude(answers_digest=lock.answers)
     if setting.shard is None:  # a shard learns its share when the requests are built
         for task in (task for group in lock.groups for task in group.tasks):
             report.expect(task.name, task.requests)
     prefix = layout.segments(plan.run.namespace, lock.answers)
-    spool = spool_folder(setting.places.spool, store.uri(""), prefix)
-    report.activity("reading the journal")
+    spool = spool_folder(setting.places.spool, f"{plan.store.endpoint} {store.uri('')}", prefix)
     adopted = adopt(store, prefix, spool)
     answers = read_answers(store, prefix)
     log.info("journal read", extra={"answers": len(answers), "adopted_segments": adopted})
@@ -52,16 +55,16 @@ def answer(setting: Setting) -> None:
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             work.answer_group(group, locked)
     except BaseException:
-        setting.stop.shield()
-        report.activity("storing finished answers")
-        try:
-            writer.close()
-        except Exception:
-            log.exception("finished answers stay in the spool", extra={"spool": str(spool)})
+        with setting.stop.shielded():
+            report.activity("storing finished answers")
+            try:
+                writer.close()
+            except EvalrunError:
+                log.exception("finished answers wait in the spool", extra={"spool": str(spool)})
         raise
-    setting.stop.shield()
-    report.activity("storing finished answers")
-    writer.close()
+    with setting.stop.shielded():
+        report.activity("storing finished answers")
+        writer.close()
     reused, computed = report.counts
     log.info("answered", extra={"reused": reused, "computed": computed})
 
@@ -85,7 +88,7 @@ class _Work:
 
         def respond(request_type: str, instances: list[Any]) -> list[str]:
             requests = keyed(group.name, request_type, instances)
-            verify(requests, locked)
+            verify(requests, locked, self._documents)
             self._answer_list(request_type, requests)
             return [""] * len(instances)  # nothing is scored in this step
 
@@ -110,13 +113,16 @@ class _Work:
         return shard is None or chunk.number % self._setting.plan.shards == shard
 
     def _missing(self, chunk: Chunk) -> list[Request]:
-        return [request for request in chunk.requests if not has_answer(self._answers, request)]
+        found = ((request, answer_to(self._answers, request)) for request in chunk.requests)
+        return [request for request, answer in found if answer is None or not answer.is_final]
 
     def _answer_chunk(self, request_type: str, chunk: Chunk, missing: list[Request]) -> None:
         if self._model is None:
             self._load()
-        # A batch's members can move each other's answers, so a batch is always asked whole.
-        asked = missing if self._lock.batch_size == 1 else list(chunk.requests)
+        # A batch's members can move each other's answers, so a batch is always asked whole; a
+        # server answers each request alone.
+        alone = self._lock.batch_size == 1 or self._setting.plan.is_remote
+        asked = missing if alone else list(chunk.requests)
         report = self._setting.report
         report.activity(f"answering {chunk.requests[0].task}")
         with self._setting.stop.chunk():
@@ -124,7 +130,9 @@ class _Work:
             with self._setting.stage("generate"):
                 outputs = self._ask(request_type, asked)
             seconds = time.monotonic() - begun
-            self._writer.append(records(asked, outputs, set(map(id, missing)), seconds))
+            found = records(asked, outputs, set(map(id, missing)), seconds, self._answers)
+            self._writer.append(found)
+            _refuse_dead_server(found, outputs)
             report.computed(chunk.requests[0].task, len(missing))
 
     def _ask(self, request_type: str, asked: list[Request]) -> Any:
@@ -132,10 +140,8 @@ class _Work:
             return getattr(self._model, request_type)([request.instance for request in asked])
         except Exception as error:
             where = f"benchmark {asked[0].task}, document {asked[0].key.doc_id} and following"
-            what = f"backend {self._setting.plan.model.backend}: {type(error).__name__}: {error}"
-            out_of_memory = isinstance(error, MemoryError) or "out of memory" in what.lower()
-            reason = reasons.OUT_OF_MEMORY if out_of_memory else reasons.BACKEND_FAILED
-            raise fail(reason, where, what[:1500]) from error
+            what = f"backend {self._setting.plan.model.backend}: {describe(error)}"
+            raise fail(classify(error, reasons.BACKEND_FAILED), where, what) from error
 
     def _load(self) -> None:
         from evalrun_runner.backend import construct
@@ -148,27 +154,76 @@ class _Work:
         log.info("model loaded", extra={"seconds": round(self._setting.seconds["load"], 3)})
 
 
-def has_answer(answers: Answers, request: Request) -> bool:
-    """Whether the journal holds a usable answer to exactly this request."""
-    found = answers.get(request.key)
-    return found is not None and found.fingerprint == request.fingerprint and not found.error
+def _check_versions(setting: Setting, lock: Lock) -> None:
+    """Refuse to answer with other packages, or for another plan, than the lock's."""
+    from evalrun_runner.prepare import package_versions
+
+    found = package_versions(setting.plan)
+    if found != lock.versions:
+        differing = ", ".join(
+            f"{name} {found.get(name)} (locked {lock.versions.get(name)})"
+            for name in sorted(found.keys() | lock.versions)
+            if found.get(name) != lock.versions.get(name)
+        )
+        raise fail(
+            reasons.LOCK_MISMATCH,
+            "packages of this image",
+            f"they are not those that prepare locked: {differing}",
+            "Use one image for prepare and answer",
+        )
+    same_groups = len(setting.plan.groups) == len(lock.groups)
+    if not same_groups or lock.answers != answers_digest(
+        setting.plan, lock.model, lock.versions, lock.groups
+    ):
+        raise fail(reasons.LOCK_MISMATCH, "plan.json", "the lock belongs to another plan")
 
 
-def verify(requests: list[Request], locked: GroupLock) -> None:
-    """Refuse requests that differ from those prepare locked."""
+def answer_to(answers: Answers, request: Request) -> Answer | None:
+    """What the journal holds for exactly this request."""
+    return answers.get((request.key, request.fingerprint))
+
+
+def verify(requests: list[Request], locked: GroupLock, documents: dict[str, Any]) -> None:
+    """Refuse requests, or documents they are about, that differ from those prepare locked."""
+    from evalrun_runner.documents import documents_digest
+
     known = {task.name: task for task in locked.tasks}
     for task, of_task in by_task(requests).items():
         if task not in known or known[task].fingerprint != combined(of_task):
             raise fail(
                 reasons.LOCK_MISMATCH,
                 f"benchmark {task}",
-                "its prompts or documents are not those that prepare locked",
+                "its prompts are not those that prepare locked",
+            )
+        split = of_task[0].instance.metadata["split"]
+        if known[task].data != documents_digest(documents[task][split]):
+            raise fail(
+                reasons.LOCK_MISMATCH,
+                f"benchmark {task}",
+                "its documents are not those that prepare locked",
             )
 
 
-def records(asked: list[Request], outputs: Any, wanted: set[int], seconds: float) -> list[Record]:
-    """The journal records of a chunk's outputs, of those requests whose id is in `wanted`."""
-    from evalrun_runner.outputs import encode
+def _refuse_dead_server(found: list[Record], outputs: list[Any]) -> None:
+    """End when a whole chunk failed at the server: the rest would fare no better."""
+    if not found or any(record.error != "RequestFailed" for record in found):
+        return
+    from evalrun_runner.outputs import failure_of, text_of
+
+    said = next(text_of(output) for output in outputs if failure_of(output))
+    what = f"the server answered none of {len(found)} requests: {said[:500]}"
+    remedy = "Check model.source.endpoint and the server; failed requests are asked again"
+    raise fail(reasons.BACKEND_FAILED, f"benchmark {found[0].task}", what, remedy)
+
+
+def records(
+    asked: list[Request], outputs: Any, wanted: set[int], seconds: float, before: Answers
+) -> list[Record]:
+    """The journal records of a chunk's outputs, of those requests whose id is in `wanted`.
+
+    before: earlier answers, which tell how often a request was asked.
+    """
+    from evalrun_runner.outputs import encode, failure_of
 
     if not isinstance(outputs, list) or len(outputs) != len(asked):
         count = len(outputs) if isinstance(outputs, list) else type(outputs).__name__
@@ -186,12 +241,15 @@ def records(asked: list[Request], outputs: Any, wanted: set[int], seconds: float
         except TypeError as error:
             where = f"benchmark {request.task}, document {request.key.doc_id}"
             raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
+        earlier = answer_to(before, request)
         found.append(
             Record(
                 **request.key._asdict(),
                 fingerprint=request.fingerprint,
                 response=response,
                 tokens=usage,
+                error=failure_of(output),
+                attempts=1 + (earlier.attempts if earlier else 0),
                 seconds=round(seconds / len(asked), 6),
             )
         )

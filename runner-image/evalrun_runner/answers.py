@@ -19,20 +19,37 @@ MAX_SEGMENT_BYTES = 1 << 30
 """Of one segment, unpacked; more is no segment of ours."""
 
 
-class Answer(NamedTuple):
-    """What the journal knows of one request."""
+MAX_ATTEMPTS = 2
+"""How often a request is asked whose answer is empty; then the empty answer is its answer."""
 
-    fingerprint: str
+
+class Answer(NamedTuple):
+    """What the journal knows of one request.
+
+    attempts: how often it was asked for this answer. error: how the answer fails to be one.
+    """
+
     response: Any
     usage: TokenUsage | None
     error: str | None
+    attempts: int
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the request need not be asked again."""
+        return self.error is None or (self.error == "Empty" and self.attempts >= MAX_ATTEMPTS)
 
 
-Answers = dict[RequestKey, Answer]
+Answers = dict[tuple[RequestKey, str], Answer]
+"""By request and fingerprint: an answer to another prompt is no answer."""
 
 
 def read_answers(store: Store, prefix: str) -> Answers:
-    """The answers beneath `prefix`. Of two to one request the smaller segment name's counts."""
+    """The answers beneath `prefix`.
+
+    Of two to one request a good one counts before a failed one, then the one asked for more often,
+    then the one in the segment of the smaller name: so all readers agree.
+    """
     found: Answers = {}
     for key in store.list(prefix):
         if not key.endswith(".jsonl.zst"):
@@ -41,11 +58,15 @@ def read_answers(store: Store, prefix: str) -> Answers:
         if data is None:  # deleted between listing and reading
             continue
         for record in read_segment(data, store.uri(key)):
-            found.setdefault(
-                record.key,
-                Answer(record.fingerprint, record.response, record.tokens, record.error),
-            )
+            at = (record.key, record.fingerprint)
+            answer = Answer(record.response, record.tokens, record.error, record.attempts)
+            if at not in found or _rank(answer) > _rank(found[at]):
+                found[at] = answer
     return found
+
+
+def _rank(answer: Answer) -> tuple[bool, int]:
+    return (True, 0) if answer.error is None else (False, answer.attempts)
 
 
 def read_segment(data: bytes, where: str) -> Iterator[Record]:

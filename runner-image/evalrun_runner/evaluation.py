@@ -6,6 +6,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,24 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner.backend import model_type
+from evalrun_runner.failures import classify, describe
 from evalrun_runner.journaled_model import AllAsked, JournaledModel, Respond
 from evalrun_runner.tasks import PlannedTasks
 
 
-class Evaluator:
-    """lmms-eval, set up for one plan."""
+class _OwnFaultError(Exception):
+    """Carries an error of the runner's own code out of lmms-eval."""
 
-    def __init__(self, plan: RunPlan, include: list[Path]) -> None:
+
+class Evaluator:
+    """lmms-eval, set up for one plan.
+
+    submissions: where tasks write files for a benchmark's own server.
+    """
+
+    def __init__(self, plan: RunPlan, include: list[Path], submissions: Path) -> None:
         self.plan = plan
+        self.submissions = submissions
         self.model_type = model_type(plan)
         self.tasks = PlannedTasks(plan, include)
         self._defaults = _command_line_defaults()
@@ -47,9 +57,12 @@ class Evaluator:
             return
         raise AssertionError("lmms-eval scored without cleaning the model")
 
-    def score(self, group: SettingsGroup, respond: Respond) -> dict[str, Any]:
+    def score(
+        self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None
+    ) -> dict[str, Any]:
         """lmms-eval's results (with samples) for the outputs that `respond` gives."""
-        results = self._evaluate(group, respond, lambda: seed_everything(self.plan), None)
+        pin = partial(seed_everything, self.plan)
+        results = self._evaluate(group, respond, pin, share_task_dict)
         if not results or not results.get("results"):
             raise fail(reasons.NO_RESULTS, f"benchmarks {', '.join(group.tasks)}", "no results")
         results["config"]["model"] = self.plan.model.backend  # not the name of our stand-in
@@ -64,7 +77,16 @@ class Evaluator:
     ) -> dict[str, Any]:
         plan, seed = self.plan, self.plan.seed
         self.tasks.begin(group)
-        model = JournaledModel(self.model_type == "simple", respond, finish)
+
+        def answered(request_type: str, instances: list[Any]) -> list[Any]:
+            try:
+                return respond(request_type, instances)
+            except (EvalrunError, AllAsked):
+                raise
+            except Exception as error:  # ours, and not to be blamed on the benchmark
+                raise _OwnFaultError from error
+
+        model = JournaledModel(self.model_type == "simple", answered, finish)
         if share_task_dict is not None:
             model.task_dict = share_task_dict
         try:
@@ -91,10 +113,12 @@ class Evaluator:
             )
         except (EvalrunError, AllAsked):
             raise
+        except _OwnFaultError as error:
+            raise error.__cause__ or error from None
         except Exception as error:
             where = f"benchmarks {', '.join(group.tasks)}"
-            what = f"lmms-eval fails on it: {type(error).__name__}: {error}"[:1500]
-            raise fail(reasons.BENCHMARK_UNUSABLE, where, what) from error
+            what = f"lmms-eval fails on it: {describe(error)}"
+            raise fail(classify(error, reasons.BENCHMARK_UNUSABLE), where, what) from error
         return results
 
     def _arguments(self, group: SettingsGroup) -> argparse.Namespace:
@@ -114,6 +138,7 @@ class Evaluator:
         arguments.force_simple = plan.force_simple
         arguments.log_samples = plan.log_samples
         arguments.process_docs_parallel = 1
+        arguments.output_path = str(self.submissions)
         seed = plan.seed
         arguments.seed = [seed.python, seed.numpy, seed.torch, seed.few_shot]
         return arguments

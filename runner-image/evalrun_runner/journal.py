@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +35,7 @@ MAX_UNSTORED_SECONDS = 120.0
 
 
 def spool_folder(root: Path, store_uri: str, prefix: str) -> Path:
-    """Folder of the spool for one journal: `prefix` of the store at `store_uri`."""
+    """Folder of the spool for one journal: `prefix` of the store at `store_uri` (with endpoint)."""
     return root / hashlib.sha256(f"{store_uri}\n{prefix}".encode()).hexdigest()[:32]
 
 
@@ -60,13 +61,15 @@ class JournalWriter:
         self._store = store
         self._prefix = prefix
         self._spool = spool
-        self._writer = writer
+        # A container restarted in its pod has the same name again; its segments may not.
+        self._writer = f"{writer}-{os.urandom(4).hex()}"
         self._number = 0
         self._lock = threading.Lock()
         self._storing = threading.Lock()
         self._current: BinaryIO | None = None
         self._full: list[BinaryIO] = []
-        self._failure: EvalrunError | None = None
+        self._paths: dict[int, Path] = {}
+        self._failure: Exception | None = None
         self._failing_since: float | None = None
         self._closed = threading.Event()
         self._flush_seconds = flush_seconds
@@ -75,13 +78,10 @@ class JournalWriter:
         self._thread.start()
 
     def append(self, records: Iterable[Record]) -> None:
-        """Journal the answers of a chunk, all or none. Raises what made storing fail for good."""
-        if self._failure is not None:
-            raise self._failure
-        lines = b"".join(
-            record.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
-            for record in records
-        )
+        """Journal the answers of a chunk. They are spooled even when storing has failed for good,
+        which is then raised.
+        """
+        lines = b"".join(_line(record) for record in records)
         with self._lock:
             try:
                 if self._current is None:
@@ -90,6 +90,8 @@ class JournalWriter:
                 self._current.flush()
             except OSError as error:
                 raise _spool_error(error, self._spool) from error
+        if self._failure is not None:
+            raise self._failure
 
     def flush(self) -> None:
         """Store everything that was appended. Raises `EvalrunError` when the store refuses."""
@@ -100,7 +102,8 @@ class JournalWriter:
                     self._current = None
             while self._full:
                 file = self._full[0]
-                _store_spooled(self._store, self._prefix, Path(file.name))
+                _store_spooled(self._store, self._prefix, self._paths[file.fileno()])
+                del self._paths[file.fileno()]
                 file.close()
                 self._full.pop(0)
 
@@ -117,9 +120,12 @@ class JournalWriter:
     def _open_spool(self) -> BinaryIO:
         self._number += 1
         path = self._spool / f"{self._writer}-{self._number:06d}.jsonl"
-        file = path.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)  # held while this process lives: not to be adopted
-        return file
+        opening = path.with_suffix(".opening")
+        descriptor = os.open(opening, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held while this process lives: not to be adopted
+        opening.rename(path)
+        self._paths[descriptor] = path
+        return os.fdopen(descriptor, "wb")
 
     def _make_spool(self) -> None:
         try:
@@ -139,6 +145,9 @@ class JournalWriter:
                 if permanent or now - self._failing_since > MAX_UNSTORED_SECONDS:
                     self._failure = error
                 log.warning("answers wait in the spool: %s", error)
+            except Exception as error:
+                log.exception("answers wait in the spool")
+                self._failure = error
 
 
 def adopt(store: Store, prefix: str, spool: Path) -> int:
@@ -148,11 +157,13 @@ def adopt(store: Store, prefix: str, spool: Path) -> int:
     """
     adopted = 0
     for path in sorted(spool.glob("*.jsonl")):
-        with path.open("rb") as file:
+        with suppress(FileNotFoundError), path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue  # another process adopted it while we waited
             for _ in parse_records(path.read_bytes(), path.as_uri()):
                 pass  # damage is found here, before it reaches the store
             _store_spooled(store, prefix, path)
@@ -162,11 +173,28 @@ def adopt(store: Store, prefix: str, spool: Path) -> int:
 
 def _store_spooled(store: Store, prefix: str, path: Path) -> None:
     """Store one spool file as a segment, then remove it. Safe to repeat."""
-    lines = path.read_bytes()
-    whole = lines[: lines.rfind(b"\n") + 1]
-    if whole:
-        store.create(f"{prefix}{path.stem}.jsonl.zst", pack(whole))
-    path.unlink()
+    try:
+        lines = path.read_bytes()
+        whole = lines[: lines.rfind(b"\n") + 1]
+        if whole:
+            _store_segment(store, f"{prefix}{path.stem}", pack(whole))
+        path.unlink()
+    except OSError as error:
+        raise _spool_error(error, path.parent) from error
+
+
+def _store_segment(store: Store, name: str, data: bytes) -> None:
+    """Store a segment under its name, or, if something else has it, under one beside it."""
+    key = f"{name}.jsonl.zst"
+    if not store.create(key, data) and store.get(key) != data:
+        store.create(f"{name}-{os.urandom(4).hex()}.jsonl.zst", data)
+
+
+def _line(record: Record) -> bytes:
+    """The record as a line that is known to read back."""
+    line = record.model_dump_json(by_alias=True, exclude_none=True).encode()
+    Record.model_validate_json(line)
+    return line + b"\n"
 
 
 def _spool_error(error: OSError, spool: Path) -> EvalrunError:

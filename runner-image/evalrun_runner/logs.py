@@ -57,8 +57,8 @@ class WithoutBars(io.TextIOBase):
             if len(self._line) > 65536:
                 self._line = self._line.rpartition("\r")[2][-4096:]
             for line in lines:
-                if "\r" not in line:
-                    self._stream.write(line + "\n")
+                if "\r" not in line.rstrip("\r"):
+                    self._stream.write(line.rstrip("\r") + "\n")
         return len(text)
 
     def flush(self) -> None:

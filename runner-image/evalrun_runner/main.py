@@ -42,6 +42,10 @@ log = logging.getLogger("evalrun_runner")
 STEPS: tuple[StepName, ...] = ("prepare", "answer", "score")
 
 
+_DISTRIBUTED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""lmms-eval would slice the requests by these; shards are ours."""
+
+
 def main() -> None:
     """Run the command and exit with its code."""
     logs.set_up_logs()
@@ -106,6 +110,11 @@ def _failed(report: Report, error: EvalrunError, message: str | None = None) -> 
 
 
 def _steps(options: argparse.Namespace, plan: RunPlan, report: Report, stop: StopRequest) -> None:
+    if options.shard is not None and not 0 <= options.shard < plan.shards:
+        what = f"there is no shard {options.shard} of {plan.shards}"
+        raise fail(reasons.INVALID_SPEC, "--shard", what, f"Give 0 to {plan.shards - 1}")
+    for name in _DISTRIBUTED:
+        os.environ.pop(name, None)
     places = Places(
         work=options.work,
         spool=options.spool or options.work / "spool",

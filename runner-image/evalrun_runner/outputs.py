@@ -7,7 +7,7 @@ strings (one a round), and treats them differently; replay has to give back the 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lmms_eval.api.instance import GenerationResult, TokenCounts
@@ -48,20 +48,48 @@ def decode(response: Any, usage: TokenUsage | None) -> Any:
     return _decode(response)
 
 
-def is_empty(response: Any) -> bool:
-    """Whether an encoded output says nothing: what backends return when they swallow an error."""
-    if isinstance(response, dict):
-        return any(is_empty(value) for value in response.values() if not isinstance(value, float))
-    if isinstance(response, str):
-        return not response.strip()
-    if isinstance(response, list):
-        return not response or all(is_empty(entry) for entry in response)
-    return response is None
+Failure = Literal["Empty", "RequestFailed"]
+
+
+def failure_of(output: Any) -> Failure | None:
+    """How a backend's output fails to be an answer, if it does.
+
+    Backends swallow exceptions and return an empty string; those that ask a server return a marker
+    ([LMMS_EVAL_REQUEST_FAILED …], [LMMS_EVAL_BUDGET_EXCEEDED]) that would pass for an answer.
+    """
+    text = _said(output)
+    rounds = text if isinstance(text, list) else [text]
+    if any(isinstance(said, str) and said.startswith("[LMMS_EVAL_") for said in rounds):
+        return "RequestFailed"
+    if all(said is None or (isinstance(said, str) and not said.strip()) for said in rounds):
+        return "Empty"
+    return None
+
+
+def text_of(output: Any) -> str:
+    """What an output says, for a message."""
+    return str(_said(output))
+
+
+def _said(output: Any) -> Any:
+    text = output.text if isinstance(output, GenerationResult) else output
+    if isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str):
+        return text[0]  # (text, token counts)
+    return text
 
 
 def _encode(value: Any) -> Any:
-    if value is None or isinstance(value, bool | str):
+    if value is None:
+        return {"$none": True}  # a null at the top would be left out of the record
+    if isinstance(value, str):
+        return value if _is_text(value) else {"$utf16": value.encode(*_UTF16).hex()}
+    if isinstance(value, bool):
         return value
+    if isinstance(value, TokenCounts):
+        counts = [value.input_tokens, value.output_tokens, value.reasoning_tokens]
+        return {"$tokens": counts}
+    if isinstance(value, np.integer):
+        return {"$int64": int(value)}
     if isinstance(value, np.bool_):
         return {"$bool_": bool(value)}
     if isinstance(value, np.float32):
@@ -90,6 +118,14 @@ def _decode(value: Any) -> Any:
         return value
     if len(value) == 1:
         ((mark, inner),) = value.items()
+        if mark == "$none":
+            return None
+        if mark == "$utf16":
+            return bytes.fromhex(inner).decode(*_UTF16)
+        if mark == "$tokens":
+            return TokenCounts(*inner)
+        if mark == "$int64":
+            return np.int64(inner)
         if mark == "$tuple":
             return tuple(_decode(entry) for entry in inner)
         if mark == "$float":
@@ -101,3 +137,15 @@ def _decode(value: Any) -> Any:
         if mark == "$bool_":
             return np.bool_(inner)
     return {key: _decode(entry) for key, entry in value.items()}
+
+
+_UTF16 = ("utf-16-le", "surrogatepass")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; half a surrogate pair from a server cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

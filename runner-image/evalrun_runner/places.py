@@ -77,6 +77,13 @@ def include_folder(benchmark: CustomBenchmark, places: Places) -> Path:
                 "Check the claim and path; locally, name the folder with --volume CLAIM=FOLDER",
             )
         data = str(source)
+        if any(mark in data for mark in ("\n", '"', "'", ": ", " #", "\\")):
+            raise fail(
+                reasons.DATASET_UNAVAILABLE,
+                f"benchmark {benchmark.name}, data.volume",
+                f"the folder's name {data!r} cannot stand in a YAML file",
+                "Use a folder without quotes, backslashes, ': ' or ' #' in its path",
+            )
     folder = places.work / "include" / benchmark.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ writes lock.json: what the later steps obey.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
@@ -36,6 +37,7 @@ def prepare(setting: Setting) -> Lock:
 
         backend_class(plan)
     groups = [census(setting, group) for group in plan.groups]
+    _refuse_repeated_tasks(groups)
     model = ModelLock(revision=revision, model_type=evaluator.model_type)
     versions = package_versions(plan)
     lock = Lock(
@@ -76,6 +78,19 @@ def census(setting: Setting, group: SettingsGroup) -> GroupLock:
     return GroupLock(name=group.name, tasks=tasks)
 
 
+def _refuse_repeated_tasks(groups: list[GroupLock]) -> None:
+    """A task that stands in two settings groups would have two scores under one name."""
+    names = Counter(task.name for group in groups for task in group.tasks)
+    repeated = sorted(name for name, count in names.items() if count > 1)
+    if repeated:
+        raise fail(
+            reasons.BENCHMARK_UNUSABLE,
+            "spec.benchmarks",
+            f"{', '.join(repeated)} is asked for more than once, with different settings",
+            "Name it once; a group may hold it already",
+        )
+
+
 def _task_lock(
     name: str,
     request_type: str,
@@ -93,10 +108,21 @@ def _task_lock(
             "requestType": request_type,
             "documents": len({request.key.doc_id for request in requests}),
             "requests": len(requests),
+            "sampled": any(is_sampled(request.instance.args) for request in requests),
             "fingerprint": combined(requests),
             "data": documents_digest(documents[name][split]),
         }
     )
+
+
+def is_sampled(arguments: tuple[Any, ...]) -> bool:
+    """Whether a request's generation arguments (the mapping among them) ask for a random draw."""
+    for argument in arguments:
+        if isinstance(argument, dict):
+            temperature = argument.get("temperature")
+            warm = isinstance(temperature, int | float) and temperature > 0
+            return bool(argument.get("do_sample")) or warm
+    return False
 
 
 def package_versions(plan: RunPlan) -> dict[str, str]:

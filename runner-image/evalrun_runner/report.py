@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -14,7 +15,10 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
 from evalrun_api.termination import TerminationMessage
 
+log = logging.getLogger(__name__)
+
 RATE_WINDOW_SECONDS = 30.0
+MAX_TASKS = 2000
 
 
 class Report:
@@ -122,7 +126,7 @@ class Report:
             elapsed_seconds=round(now - self._begun, 3),
             tasks=[
                 TaskProgress(name=name, requests_done=done[name], requests_total=count)
-                for name, count in totals.items()
+                for name, count in list(totals.items())[:MAX_TASKS]
             ],
         )
 
@@ -133,9 +137,13 @@ class Report:
     def _update(self, **changes: Any) -> None:
         with self._lock:
             self._message = self._message.model_copy(update=changes)
-            if self._termination_log is not None:
+            if self._termination_log is None:
+                return
+            try:
                 # In place: in a pod the file is a mount and cannot be replaced.
                 self._termination_log.write_bytes(self._message.encode())
+            except OSError as error:  # the exit code still tells the outcome
+                log.warning("the termination message cannot be written: %s", error)
 
 
 def _rate(recent: list[tuple[float, int]], now: float) -> float:

@@ -24,9 +24,12 @@ from evalrun_runner.stores import Store
 
 
 def store_results(
-    store: Store, plan: RunPlan, group: SettingsGroup, results: dict[str, Any]
+    store: Store, plan: RunPlan, group: SettingsGroup, results: dict[str, Any], submissions: Path
 ) -> GroupResults:
-    """Store a group's results.json and samples, written by lmms-eval's own tracker."""
+    """Store a group's results.json and samples, written by lmms-eval's own tracker.
+
+    submissions: folder in which its tasks wrote files while they were scored.
+    """
     samples = results.pop("samples", {})
     folder = "results" if len(plan.groups) == 1 else f"results/{group.name}"
     entries: list[SampleFile] = []
@@ -36,7 +39,12 @@ def store_results(
         for task, path in by_task.items():
             entry = _put(store, plan, f"{folder}/samples_{task}.jsonl", path)
             entries.append(SampleFile(task=task, **entry.model_dump()))
-    return GroupResults(name=group.name, results=file, samples=entries)
+    written = [
+        _put(store, plan, f"{folder}/{path.relative_to(submissions).as_posix()}", path)
+        for path in sorted(submissions.rglob("*"))
+        if path.is_file()
+    ]
+    return GroupResults(name=group.name, results=file, samples=entries, submissions=written)
 
 
 def _write(
@@ -64,7 +72,8 @@ def _write(
         raise fail(reasons.NO_RESULTS, "results.json", "lmms-eval's tracker did not write it")
     by_task = {}
     for task in counts if plan.log_samples else ():
-        paths = list(scratch.rglob(f"*_samples_{task}.jsonl"))
+        name = f"{tracker.date_id}_samples_{task}.jsonl"
+        paths = [path for path in scratch.rglob("*.jsonl") if path.name == name]
         lines = paths[0].read_bytes().count(b"\n") if paths else 0
         if lines != counts[task]:
             what = f"lmms-eval's tracker wrote {lines} of {counts[task]} samples"

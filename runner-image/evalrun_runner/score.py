@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -22,8 +23,9 @@ from evalrun_api.manifest import (
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_api.status import StageSeconds
 from evalrun_runner import layout
-from evalrun_runner.answer import has_answer, verify
+from evalrun_runner.answer import answer_to, verify
 from evalrun_runner.answers import Answers, read_answers
+from evalrun_runner.failures import describe
 from evalrun_runner.request_list import keyed
 from evalrun_runner.results import headline_scores, store_results
 from evalrun_runner.setting import Setting
@@ -37,15 +39,19 @@ def score(setting: Setting) -> Manifest:
     report.enter("score", "reading the journal")
     lock = setting.read_lock()
     answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
+    if [group.name for group in lock.groups] != [group.name for group in plan.groups]:
+        raise fail(reasons.LOCK_MISMATCH, "plan.json", "the lock belongs to another plan")
     invalid: Counter[str] = Counter()
     groups, scores = [], []
     for group, locked in zip(plan.groups, lock.groups, strict=True):
         report.activity(f"scoring {', '.join(group.tasks)}")
         with setting.stage("score"):
+            submissions = setting.evaluator.submissions
+            shutil.rmtree(submissions, ignore_errors=True)
             results = replay(setting, group, locked, answers, invalid)
             scores += headline_scores(results, locked, invalid)
-            groups.append(store_results(store, plan, group, results))
-    trusted = judge_answers(plan, lock, invalid)
+            groups.append(store_results(store, plan, group, results, submissions))
+    trusted = are_trusted(plan, lock, invalid)
     manifest = Manifest(
         run=plan.run,
         plan=digest(plan.document()),
@@ -58,7 +64,7 @@ def score(setting: Setting) -> Manifest:
         provenance=Provenance(
             versions=lock.versions,
             model_revision=lock.model.revision,
-            determinism=determinism(plan),
+            determinism=determinism(plan, lock),
         ),
         seconds=StageSeconds.model_validate(
             {
@@ -76,6 +82,8 @@ def score(setting: Setting) -> Manifest:
         answers_digest=lock.answers,
         results_uri=store.uri(key),
         results_digest=hashlib.sha256(data).hexdigest(),
+        trusted=trusted,
+        determinism=manifest.provenance.determinism,
     )
     log.info("scored", extra={"manifest": store.uri(key), "trusted": trusted})
     return manifest
@@ -89,12 +97,14 @@ def replay(
     invalid: Counter[str],
 ) -> dict[str, Any]:
     """lmms-eval's results for the journal's answers; counts the invalid ones by task."""
-    from evalrun_runner.outputs import decode, is_empty
+    from evalrun_runner.outputs import decode
+
+    documents: dict[str, Any] = {}
 
     def respond(request_type: str, instances: list[Any]) -> list[Any]:
         requests = keyed(group.name, request_type, instances)
-        verify(requests, locked)
-        missing = [request for request in requests if not has_answer(answers, request)]
+        verify(requests, locked, documents)
+        missing = [request for request in requests if answer_to(answers, request) is None]
         if missing:
             first = ", ".join(f"{r.task} document {r.key.doc_id}" for r in missing[:3])
             raise fail(
@@ -104,17 +114,23 @@ def replay(
             )
         outputs = []
         for request in requests:
-            found = answers[request.key]
-            invalid[request.task] += is_empty(found.response)
-            outputs.append(decode(found.response, found.usage))
+            found = answers[request.key, request.fingerprint]
+            invalid[request.task] += found.error is not None
+            try:
+                outputs.append(decode(found.response, found.usage))
+            except (TypeError, ValueError, AttributeError) as error:
+                where = f"answer of {request.task} to document {request.key.doc_id}"
+                what = f"it cannot be read back ({describe(error)})"
+                raise fail(reasons.CORRUPT_JOURNAL, where, what) from error
         return outputs
 
-    return setting.evaluator.score(group, respond)
+    return setting.evaluator.score(group, respond, share_task_dict=documents)
 
 
-def judge_answers(plan: RunPlan, lock: Lock, invalid: Counter[str]) -> bool:
+def are_trusted(plan: RunPlan, lock: Lock, invalid: Counter[str]) -> bool:
     """Whether every task's answers support its score; fails the run if the plan says so."""
     allowed = plan.integrity.max_invalid_fraction
+    trusted = True
     for task in (task for group in lock.groups for task in group.tasks):
         count = invalid[task.name]
         all_invalid = count == task.requests
@@ -125,20 +141,19 @@ def judge_answers(plan: RunPlan, lock: Lock, invalid: Counter[str]) -> bool:
             raise fail(
                 reasons.INVALID_ANSWERS,
                 f"benchmark {task.name}",
-                f"{count} of {task.requests} answers are empty; "
+                f"{count} of {task.requests} answers are empty or failed; "
                 f"integrity.maxInvalidFraction is {allowed:g}",
             )
-        return False
-    return True
+        trusted = False
+    return trusted
 
 
-def determinism(plan: RunPlan) -> Determinism:
-    """What could still move an answer of this plan."""
+def determinism(plan: RunPlan, lock: Lock) -> Determinism:
+    """What could still move an answer of this run."""
     if plan.is_remote:
         return "Remote"
-    for group in plan.groups:
-        if group.generation.get("do_sample") or group.generation.get("temperature", 0) > 0:
-            return "Sampled"
+    if any(task.sampled for group in lock.groups for task in group.tasks):
+        return "Sampled"
     return "Exact" if plan.batch_size == 1 else "Batched"
 
 

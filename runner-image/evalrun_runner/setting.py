@@ -59,7 +59,7 @@ class Setting:
                 include = [
                     include_folder(custom, self.places) for custom in self.plan.custom_benchmarks
                 ]
-                self._evaluator = Evaluator(self.plan, include)
+                self._evaluator = Evaluator(self.plan, include, self.places.work / "submissions")
         return self._evaluator
 
     @contextmanager
@@ -94,4 +94,7 @@ class Setting:
         for custom in self.plan.custom_benchmarks:
             for name, text in read_files(custom, self.places).items():
                 self.store.put(f"{folder}/benchmarks/{custom.name}/{name}", text.encode())
-        self.store.put(layout.plan(self.plan.run), canonical_json(self.plan.document()))
+        key, data = layout.plan(self.plan.run), canonical_json(self.plan.document())
+        if not self.store.create(key, data) and self.store.get(key) != data:
+            where = self.store.uri(key)
+            raise fail(reasons.LOCK_MISMATCH, where, "this run was prepared with another plan")

@@ -11,9 +11,13 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+REPEAT_SECONDS = 1.0
+"""A signal that follows so soon is the same request (a terminal and a supervisor both send one)."""
 
 
 class Stopped(BaseException):
@@ -25,7 +29,8 @@ class StopRequest:
 
     def __init__(self, patience_seconds: int) -> None:
         self._patience = patience_seconds
-        self._asked = False
+        self._asked_at: float | None = None
+        self._raised = False
         self._in_chunk = False
         self._shielded = False
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,22 +39,30 @@ class StopRequest:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        again, self._asked = self._asked, True
-        if self._shielded:
+        first = self._asked_at is None
+        if first:
+            self._asked_at = time.monotonic()
+            if self._in_chunk:
+                signal.alarm(self._patience)
+                return
+        elif time.monotonic() - (self._asked_at or 0) < REPEAT_SECONDS:
             return
-        if self._in_chunk and not again:
-            signal.alarm(self._patience)
-            return
-        raise Stopped
+        self._raise_once()
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if not self._shielded:
+        self._raise_once()
+
+    def _raise_once(self) -> None:
+        """Interrupt whatever runs, but never what already unwinds or stores."""
+        if not self._shielded and not self._raised:
+            self._raised = True
             raise Stopped
 
     def raise_if_asked(self) -> None:
         """Raise `Stopped` if the process was asked to stop."""
-        if self._asked:
+        if self._asked_at is not None:
+            self._raised = True
             raise Stopped
 
     @contextmanager
@@ -68,6 +81,16 @@ class StopRequest:
         """From now on no signal interrupts: the process ends by itself, storing what it has."""
         self._shielded = True
         signal.alarm(0)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Work that no signal interrupts: storing what is finished."""
+        before, self._shielded = self._shielded, True
+        signal.alarm(0)
+        try:
+            yield
+        finally:
+            self._shielded = before
 
 
 def stop_at_eof() -> None:

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 
+MAX_OBJECT_BYTES = 1 << 30
+"""Larger objects are not read: whoever can write to a store may not exhaust a reader's memory."""
+CONFLICT_TRIES = 5
+
+
 class Store(Protocol):
     """Where answers and results are kept."""
 
-    def get(self, key: str) -> bytes | None:
-        """The object's content, or None when there is none."""
+    def get(self, key: str, limit: int = MAX_OBJECT_BYTES) -> bytes | None:
+        """The object's content, or None when there is none. Fails on more than `limit` bytes."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole; after return it is durable."""
@@ -66,19 +71,22 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, limit: int = MAX_OBJECT_BYTES) -> bytes | None:
         """See `Store`."""
         with self._explained(key):
             try:
-                return self._path(key).read_bytes()
+                with self._path(key).open("rb") as file:
+                    data = file.read(limit + 1)
             except (FileNotFoundError, NotADirectoryError):
                 return None
+            return _within(data, limit, self.uri(key))
         raise AssertionError
 
     def put(self, key: str, data: bytes) -> None:
         """See `Store`."""
         with self._explained(key), self._written(key, data) as temporary:
             temporary.replace(self._path(key))
+            _sync_folder(self._path(key).parent)
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Store`."""
@@ -87,6 +95,7 @@ class FolderStore:
                 os.link(temporary, self._path(key))
             except FileExistsError:
                 return False
+            _sync_folder(self._path(key).parent)
             return True
         raise AssertionError
 
@@ -95,9 +104,10 @@ class FolderStore:
         with self._explained(prefix):
             folder = self._root / prefix.rpartition("/")[0]
             found = [
-                path.relative_to(self._root).as_posix()
-                for path in folder.rglob("*")
-                if path.is_file() and not path.name.startswith(".")
+                (Path(parent) / name).relative_to(self._root).as_posix()
+                for parent, _, names in os.walk(folder, onerror=_unless_missing)
+                for name in names
+                if not name.startswith(".")
             ]
         yield from sorted(key for key in found if key.startswith(prefix))
 
@@ -107,10 +117,11 @@ class FolderStore:
 
     def check(self) -> None:
         """See `Store`."""
-        with self._explained(""):
-            self._root.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._root, prefix=".check-"):
-                pass
+        for folder in ("answers", "runs"):
+            with self._explained(folder):
+                (self._root / folder).mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=self._root / folder, prefix=".check-"):
+                    next((self._root / folder).iterdir())
 
     def _path(self, key: str) -> Path:
         path = self._root / key
@@ -171,15 +182,15 @@ class S3Store:
         self._client = _s3_client(endpoint, region)
         self._endpoint = endpoint
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, limit: int = MAX_OBJECT_BYTES) -> bytes | None:
         """See `Store`."""
         with self._explained(key):
             try:
                 response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-                data: bytes = response["Body"].read()
+                data: bytes = response["Body"].read(limit + 1)
             except self._client.exceptions.NoSuchKey:
                 return None
-            return data
+            return _within(data, limit, self.uri(key))
         raise AssertionError
 
     def put(self, key: str, data: bytes) -> None:
@@ -192,15 +203,20 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         with self._explained(key):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*"
-                )
-            except ClientError as error:
-                if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
-                    return False
-                raise
-            return True
+            for attempt in range(CONFLICT_TRIES):
+                try:
+                    self._client.put_object(
+                        Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*"
+                    )
+                except ClientError as error:
+                    if _code(error) in ("PreconditionFailed", "412"):
+                        return False
+                    # Two writers at once: S3 answers 409 and wants the loser to try again.
+                    conflict = _code(error) == "ConditionalRequestConflict"
+                    if not conflict or attempt == CONFLICT_TRIES - 1:
+                        raise
+                else:
+                    return True
         raise AssertionError
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -262,6 +278,27 @@ class S3Store:
         return fail(reasons.STORE_UNAVAILABLE, where, f"the service answered {code}: {message}")
 
 
+def _within(data: bytes, limit: int, where: str) -> bytes:
+    if len(data) > limit:
+        raise fail(reasons.CORRUPT_STORE, where, f"it is larger than {limit} bytes")
+    return data
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename or link in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unless_missing(error: OSError) -> None:
+    """An unreadable folder may not pass for an empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def _code(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
@@ -280,5 +317,8 @@ def _s3_client(endpoint: str | None, region: str | None) -> BaseClient:
     )
     session = boto3.session.Session()  # the shared one keeps the first credentials it saw
     return session.client(
-        "s3", endpoint_url=endpoint, region_name=region or "us-east-1", config=config
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region or session.region_name or "us-east-1",
+        config=config,
     )

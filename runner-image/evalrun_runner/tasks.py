@@ -11,11 +11,11 @@ from typing import Any
 from datasets.exceptions import DatasetsError
 from lmms_eval.tasks import TaskManager
 from pyarrow.lib import ArrowException
-from tenacity import RetryError
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan, SettingsGroup
+from evalrun_runner.failures import cause_of, classify, describe
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +100,10 @@ def _check(name: str, task: Any, group: SettingsGroup) -> None:
 def _loading_error(error: Exception, names: Any) -> EvalrunError:
     if isinstance(error, EvalrunError):
         return error
-    cause: BaseException = error
-    while isinstance(cause, RetryError):  # lmms-eval tries five times, and hides why
-        last = cause.last_attempt.exception()
-        if last is None:
-            break
-        cause = last
+    cause = cause_of(error)
     where = f"benchmark {', '.join(names) if isinstance(names, list) else names}"
-    what = f"{type(cause).__name__}: {cause}"
-    if isinstance(cause, OSError | ArrowException | DatasetsError):
-        return fail(reasons.DATASET_UNAVAILABLE, where, f"its data cannot be loaded: {what}"[:1500])
-    return fail(reasons.BENCHMARK_UNUSABLE, where, f"it cannot be loaded: {what}"[:1500])
+    # datasets wraps what went wrong, sometimes more than once
+    is_data = isinstance(cause, OSError | ArrowException | DatasetsError)
+    otherwise = reasons.DATASET_UNAVAILABLE if is_data else reasons.BENCHMARK_UNUSABLE
+    what = "its data cannot be loaded" if is_data else "it cannot be loaded"
+    return fail(classify(cause, otherwise), where, f"{what}: {describe(cause)}")

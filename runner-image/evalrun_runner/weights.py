@@ -10,9 +10,10 @@ from pathlib import Path
 
 from evalrun_api import reasons
 from evalrun_api.digests import feed
-from evalrun_api.errors import fail
+from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan
 from evalrun_api.sources import HuggingFaceSource, VolumePath
+from evalrun_runner.failures import classify, describe
 from evalrun_runner.places import Places
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,12 @@ log = logging.getLogger(__name__)
 _digests: dict[Path, str] = {}
 
 
-def locate(plan: RunPlan, places: Places, activity: Callable[[str], None]) -> tuple[str, str]:
+def locate(
+    plan: RunPlan, places: Places, activity: Callable[[str], None], locked: str | None = None
+) -> tuple[str, str]:
     """What goes into the backend's source argument, and the revision it stands for.
+
+    locked: the commit that prepare resolved; a branch that has moved since does not matter then.
 
     The revision is a commit (hub), "sha256:…" over the folder's content (volume), or the served
     model's name and address (endpoint: nothing more can be known).
@@ -32,7 +37,10 @@ def locate(plan: RunPlan, places: Places, activity: Callable[[str], None]) -> tu
     if source.volume is not None:
         return _on_volume(source.volume, places, activity)
     assert source.hugging_face is not None
-    return _on_hub(source.hugging_face, plan.offline, places, activity)
+    hub = source.hugging_face
+    if locked is not None:
+        hub = hub.model_copy(update={"revision": locked})
+    return _on_hub(hub, plan.offline, places, activity)
 
 
 def _on_volume(
@@ -88,19 +96,29 @@ def _on_hub(
                 ignore_patterns=["*.pth", "original/*"],
             )
         )
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        what = f"the hub refuses {source.repo} at {source.revision} ({status})"
-        remedy = "Check the repository, the revision and tokenSecret"
-        raise fail(reasons.MODEL_NOT_FOUND, where, what, remedy) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        what = f"{source.repo} at {source.revision} is not in the cache"
-        if not offline:
-            what += " and the hub cannot be reached"
-        remedy = "Check the network, or put the repository into the cache (HF_HOME)"
-        raise fail(reasons.MODEL_NOT_FOUND, where, what, remedy) from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = classify(error, reasons.MODEL_NOT_FOUND)
+        if reason is not reasons.MODEL_NOT_FOUND and not isinstance(error, LocalEntryNotFoundError):
+            what = f"{source.repo} cannot be fetched: {describe(error)}"
+            raise fail(reason, where, what) from error
+        raise _not_found(source, offline, error) from error
     link = places.work / "weights" / snapshot.name / source.repo.rpartition("/")[2]
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(snapshot, target_is_directory=True)
     return str(link), snapshot.name
+
+
+def _not_found(source: HuggingFaceSource, offline: bool, error: Exception) -> EvalrunError:
+    where = "spec.model.source.huggingFace"
+    response = getattr(error, "response", None)
+    if response is not None:
+        what = f"the hub refuses {source.repo} at {source.revision} ({response.status_code})"
+        remedy = "Check the repository, the revision and tokenSecret (locally: HF_TOKEN)"
+        return fail(reasons.MODEL_NOT_FOUND, where, what, remedy)
+    what = f"{source.repo} at {source.revision} is not in the cache"
+    if not offline:
+        what += " and the hub cannot be reached"
+    remedy = "Check the network, or put the repository into the cache (HF_HOME)"
+    reason = reasons.MODEL_NOT_FOUND if offline else reasons.SOURCE_UNAVAILABLE
+    return fail(reason, where, what, remedy)

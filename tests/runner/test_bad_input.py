@@ -188,7 +188,50 @@ def test_files_that_are_not_those_of_the_plan(workbench: Any, refused: Any) -> N
     refused(replace(run, files=files), "LockMismatch", "are not those of the plan")
 
 
+def test_documents_that_changed_since_they_were_locked(
+    workbench: Any, refused: Any, tmp_path: Path, data: Path
+) -> None:
+    from pyarrow import parquet
+
+    run = workbench.run()
+    assert workbench.execute(run, "prepare").code == 0
+    table = parquet.read_table(data / "easy_vqa_test.parquet").slice(0, 40)
+    others = table.column("image").take(list(range(39, -1, -1)))
+    position = table.column_names.index("image")
+    changed = table.set_column(position, table.schema.field("image"), others)
+    (tmp_path / "d").mkdir()
+    parquet.write_table(changed, tmp_path / "d" / "easy_vqa_test.parquet")
+    run = replace(run, volumes={**run.volumes, "data": tmp_path / "d"})
+    refused(run, "LockMismatch", "its documents are not those", step="answer")
+
+
+def test_a_data_folder_whose_name_would_break_the_task_file(
+    workbench: Any, refused: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "a: b").mkdir()
+    run = workbench.run()
+    run = replace(run, volumes={**run.volumes, "data": tmp_path / "a: b"})
+    refused(run, "DatasetUnavailable", "cannot stand in a YAML file", "without quotes")
+
+
+def test_one_task_under_two_settings(workbench: Any, refused: Any) -> None:
+    run = workbench.run()
+    other = run.plan.groups[0].model_copy(update={"name": "g1", "limit": 7})
+    refused(
+        with_plan(run, groups=[run.plan.groups[0], other]),
+        "BenchmarkUnusable",
+        "easy_vqa is asked for more than once",
+    )
+
+
 # The plan.
+
+
+def test_a_shard_that_the_plan_does_not_have(workbench: Any, show_message: Any) -> None:
+    outcome = workbench.execute(workbench.run(), "answer", "--shard", "7")
+    show_message(f"exit {outcome.code}, {outcome.reason}", outcome.message.message)
+    assert outcome.code == 10
+    assert "there is no shard 7 of 1" in outcome.message.message
 
 
 @pytest.mark.parametrize(
@@ -395,7 +438,7 @@ def misbehaving(workbench: Any) -> Callable[[str], local.LocalRun]:
 @pytest.mark.parametrize(
     ("behaviour", "reason", "words"),
     [
-        ("empty", "InvalidAnswers", "20 of 20 answers are empty"),
+        ("empty", "InvalidAnswers", "20 of 20 answers are empty or failed"),
         ("too-few", "WrongAnswerCount", "was asked 16 requests and returned 15 answers"),
         ("none", "WrongAnswerCount", "returned NoneType answers"),
         ("raises", "BackendFailed", "ValueError: the backend is unwell"),
@@ -409,6 +452,32 @@ def test_a_backend_that_misbehaves_gives_no_score(
     run = misbehaving(behaviour)
     refused(run, reason, words)
     assert workbench.store(run).get(layout.manifest(run.plan.run)) is None
+
+
+def test_failed_answers_are_asked_again_and_a_good_answer_replaces_them(
+    workbench: Any, misbehaving: Any
+) -> None:
+    run = misbehaving("empty")
+    assert workbench.execute(run).reason == "InvalidAnswers"
+    from hostile_backends import Misbehaving
+
+    Misbehaving.cured = True
+    try:
+        again = workbench.again(run)
+        message = workbench.execute(again).message
+    finally:
+        Misbehaving.cured = False
+    assert (message.outcome, message.reused, message.computed) == ("Succeeded", 0, 20)
+    assert message.invalid == 0
+
+
+def test_a_benchmark_without_one_answer_fails_even_where_violations_are_only_marked(
+    workbench: Any, refused: Any, misbehaving: Any
+) -> None:
+    integrity = {"on_violation": "Mark", "max_invalid_fraction": 0.01}
+    run = misbehaving("empty")
+    run = with_plan(run, integrity=run.plan.integrity.model_copy(update=integrity))
+    refused(run, "InvalidAnswers", "20 of 20 answers")
 
 
 def test_plans_survive_being_written_and_read(workbench: Any) -> None:

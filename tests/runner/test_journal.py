@@ -68,14 +68,13 @@ def writer(store: Outage, spool: Path) -> Iterator[JournalWriter]:
 
 
 def documents(store: FolderStore) -> set[int]:
-    return {key.doc_id for key in read_answers(store, PREFIX)}
+    return {key.doc_id for key, _ in read_answers(store, PREFIX)}
 
 
 def test_appended_answers_are_in_the_spool_at_once_and_in_the_store_soon(
     writer: JournalWriter, store: Outage, spool: Path
 ) -> None:
     writer.append([record(0), record(1)])
-    assert sum(path.read_bytes().count(b"\n") for path in spool.iterdir()) in (0, 2)
     deadline = time.monotonic() + 5
     while documents(store) != {0, 1} and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -83,17 +82,41 @@ def test_appended_answers_are_in_the_spool_at_once_and_in_the_store_soon(
     assert list(spool.iterdir()) == []
 
 
-def test_nothing_is_stored_twice_and_nothing_overwritten(
-    store: Outage, spool: Path, tmp_path: Path
-) -> None:
-    first = JournalWriter(store, PREFIX, spool, "w1", flush_seconds=60)
-    first.append([record(0, "red")])
-    first.close()
-    again = JournalWriter(store, PREFIX, tmp_path / "other", "w1", flush_seconds=60)
-    again.append([record(0, "blue")])
-    again.close()
+def test_two_processes_of_one_name_lose_nothing_of_each_other(store: Outage, spool: Path) -> None:
+    for doc_id in (0, 1):
+        writer = JournalWriter(store, PREFIX, spool, "pod-a", flush_seconds=60)
+        writer.append([record(doc_id)])
+        writer.close()
+    assert documents(store) == {0, 1}
+
+
+def test_a_segment_whose_name_is_taken_is_stored_beside_it(store: Outage, spool: Path) -> None:
+    spool.mkdir()
+    for doc_id in (0, 1):
+        (spool / "w-000001.jsonl").write_text(record(doc_id).model_dump_json() + "\n")
+        assert adopt(store, PREFIX, spool) == 1
+    assert documents(store) == {0, 1}
+
+
+def test_a_good_answer_counts_before_a_failed_one_whatever_the_names(store: Outage) -> None:
+    failed = record(0, "").model_copy(update={"error": "Empty", "attempts": 1})
+    store.put(f"{PREFIX}a.jsonl.zst", pack(failed.model_dump_json().encode() + b"\n"))
+    (answer,) = read_answers(store, PREFIX).values()
+    assert not answer.is_final
+    twice = failed.model_copy(update={"attempts": 2})
+    store.put(f"{PREFIX}b.jsonl.zst", pack(twice.model_dump_json().encode() + b"\n"))
+    (answer,) = read_answers(store, PREFIX).values()
+    assert answer.is_final, "a model may say nothing; it is asked twice, not for ever"
+    store.put(f"{PREFIX}c.jsonl.zst", pack(record(0).model_dump_json().encode() + b"\n"))
     (answer,) = read_answers(store, PREFIX).values()
     assert answer.response == "red"
+
+
+def test_an_answer_to_another_prompt_does_not_hide_the_right_one(store: Outage) -> None:
+    other = record(0, "blue").model_copy(update={"fingerprint": "0" * 32})
+    store.put(f"{PREFIX}a.jsonl.zst", pack(other.model_dump_json().encode() + b"\n"))
+    store.put(f"{PREFIX}b.jsonl.zst", pack(record(0).model_dump_json().encode() + b"\n"))
+    assert read_answers(store, PREFIX)[record(0).key, "f" * 32].response == "red"
 
 
 def test_the_smaller_segment_name_wins_whatever_was_written_first(store: Outage) -> None:
@@ -130,6 +153,9 @@ def test_refused_credentials_fail_the_run_without_patience(
     time.sleep(0.3)
     with pytest.raises(EvalrunError, match="no"):
         writer.append([record(1)])
+    store.failing = None
+    writer.flush()
+    assert documents(store) == {0, 1}, "the chunk in hand was thrown away with the error"
 
 
 def test_what_a_killed_process_left_in_the_spool_is_stored_by_the_next(

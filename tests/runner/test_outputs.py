@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -72,6 +71,9 @@ def test_plain_values_survive(output: Any) -> None:
         (np.float64(math.inf), False),
         ["first round", "second round"],
         math.nan,
+        None,
+        "half a pair \ud83d",
+        np.int64(7),
     ],
 )
 def test_what_backends_return_for_each_request_type_survives(output: Any) -> None:
@@ -99,23 +101,26 @@ def test_what_has_no_form_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "empty"),
+    ("output", "failure"),
     [
-        ("", True),
-        (" \n", True),
-        (["", ""], True),
-        ([], True),
-        (None, True),
-        ("red", False),
-        (["", "red"], False),
-        ((0.0, False), False),
+        ("", "Empty"),
+        (" \n", "Empty"),
+        (["", ""], "Empty"),
+        ([], "Empty"),
+        (None, "Empty"),
+        (("", {"input_tokens": 0}), "Empty"),
+        ("red", None),
+        (["", "red"], None),
+        ((0.0, False), None),
+        ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] connection refused", "RequestFailed"),
+        ("[LMMS_EVAL_BUDGET_EXCEEDED]", "RequestFailed"),
     ],
 )
-def test_empty_answers_are_recognised(output: Any, empty: bool) -> None:
+def test_what_fails_to_be_an_answer_is_recognised(output: Any, failure: str | None) -> None:
     from lmms_eval.api.instance import GenerationResult
 
-    from evalrun_runner.outputs import encode, is_empty
+    from evalrun_runner.outputs import failure_of
 
-    assert is_empty(json.loads(json.dumps(encode(output)[0]))) is empty
+    assert failure_of(output) == failure
     if isinstance(output, str):
-        assert is_empty(encode(GenerationResult(output))[0]) is empty
+        assert failure_of(GenerationResult(output)) == failure

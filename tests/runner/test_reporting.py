@@ -17,6 +17,7 @@ from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, Sto
 from evalrun_api.sources import ModelSource, VolumePath
 from evalrun_api.spec import SeedSpec
 from evalrun_api.termination import TerminationMessage
+from evalrun_runner import stopping
 from evalrun_runner.logs import JsonLines, WithoutBars
 from evalrun_runner.report import Report
 from evalrun_runner.stopping import Stopped, StopRequest
@@ -95,6 +96,12 @@ def test_the_termination_message_is_rewritten_in_place(plan: RunPlan, tmp_path: 
     assert (message.outcome, message.step) == ("Succeeded", "answer")
 
 
+def test_a_termination_log_that_cannot_be_written_does_not_change_the_outcome(
+    plan: RunPlan,
+) -> None:
+    Report(plan, "answer", Path("/dev/full")).conclude(outcome="Succeeded", reason="Completed")
+
+
 @pytest.fixture
 def stop() -> Iterator[StopRequest]:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
@@ -126,13 +133,25 @@ def test_a_chunk_that_outlasts_the_patience_is_interrupted(stop: StopRequest) ->
     assert time.monotonic() - begun < 5
 
 
-def test_an_except_clause_of_a_backend_cannot_swallow_a_stop(stop: StopRequest) -> None:
+def test_an_except_clause_of_a_backend_cannot_swallow_a_stop(
+    stop: StopRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Stopped), stop.chunk():
         os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(stopping, "REPEAT_SECONDS", 0.0)
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Exception:
             pytest.fail("it was swallowed")
+
+
+def test_a_signal_sent_twice_at_once_is_one_request(stop: StopRequest) -> None:
+    finished = False
+    with pytest.raises(Stopped), stop.chunk():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        finished = True
+    assert finished
 
 
 def test_nothing_interrupts_a_shielded_process(stop: StopRequest) -> None:

@@ -1,0 +1,57 @@
+"""What an exception out of foreign code means: which reason it stands for.
+
+lmms-eval, its backends and the libraries beneath raise anything; whether trying again can help
+depends on the cause, not on where it surfaced.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from tenacity import RetryError
+
+from evalrun_api import reasons
+from evalrun_api.reasons import Reason
+
+MAX_MESSAGE = 1500
+
+_UNREACHABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The exception behind a retry wrapper, which hides what went wrong."""
+    while isinstance(error, RetryError):
+        last = error.last_attempt.exception()
+        if last is None:
+            break
+        error = last
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """The exception for a person, cut to a sensible length."""
+    return f"{type(error).__name__}: {error}"[:MAX_MESSAGE]
+
+
+def classify(error: BaseException, otherwise: Reason) -> Reason:
+    """The reason that an exception stands for: what passes by itself, or `otherwise`."""
+    seen: BaseException | None = cause_of(error)
+    while seen is not None:
+        if isinstance(seen, MemoryError) or "out of memory" in str(seen).lower():
+            return reasons.OUT_OF_MEMORY
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return reasons.DISK_FULL
+        if isinstance(seen, ConnectionError | TimeoutError) or _is_http_trouble(seen):
+            return reasons.SOURCE_UNAVAILABLE
+        seen = seen.__cause__
+    return otherwise
+
+
+def _is_http_trouble(error: BaseException) -> bool:
+    """Whether an HTTP library (requests, httpx, hub) says that the other side is in trouble."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return status in _UNREACHABLE_STATUS
+    module = type(error).__module__.partition(".")[0]
+    name = type(error).__name__
+    return module in ("requests", "httpx", "urllib3") and ("Connect" in name or "Timeout" in name)

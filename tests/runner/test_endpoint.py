@@ -1,0 +1,111 @@
+"""A model behind a server: no weights, no accelerator, and a server that can be away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from evalrun_api.manifest import Manifest
+
+pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
+
+KEY = "key-of-the-test-that-must-not-leak"
+
+
+class Chat(BaseHTTPRequestHandler):
+    """Speaks as much of the OpenAI API as lmms-eval's backend uses; answers "yes"."""
+
+    asked: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(request)
+        message = {"role": "assistant", "content": "yes"}
+        usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        body = json.dumps(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": request["model"],
+                "choices": [choice],
+                "usage": usage,
+            }
+        ).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output readable."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    Chat.asked = []
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def remote(workbench: Any, port: int) -> Any:
+    endpoint = {"url": f"http://127.0.0.1:{port}/v1", "model": "someones-model"}
+    args = {"max_retries": 1, "retry_backoff_s": 0.01, "timeout": 5}
+    return workbench.run(
+        model={"profile": "openai", "source": {"endpoint": endpoint}, "args": args},
+        parallelism={},
+        benchmarks=[{"benchmarkRef": {"name": "easy-vqa"}, "limit": 24}],
+    )
+
+
+def test_a_server_answers_and_is_known_as_such(workbench: Any, server: ThreadingHTTPServer) -> None:
+    run = remote(workbench, server.server_address[1])
+    outcome = workbench.execute(run)
+    assert outcome.code == 0, outcome.message
+    assert len(Chat.asked) == 24
+    assert {request["model"] for request in Chat.asked} == {"someones-model"}
+    manifest = Manifest.model_validate_json(workbench.file(run, "manifest.json"))
+    assert manifest.provenance.determinism == "Remote"
+    assert manifest.answers.invalid == 0
+    _, samples = workbench.results(run)
+    assert [sample["token_counts"][0]["output_tokens"] for sample in samples] == [1] * 24
+    for path in workbench.folder.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_server_that_is_away_fails_the_run_and_is_asked_again_later(
+    workbench: Any, server: ThreadingHTTPServer, show_message: Any
+) -> None:
+    gone = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+    port = gone.server_address[1]
+    gone.server_close()
+    run = remote(workbench, port)
+    outcome = workbench.execute(run)
+    show_message(f"exit {outcome.code}, {outcome.reason}", outcome.message.message)
+    assert (outcome.code, outcome.reason) == (1, "BackendFailed")
+    assert "the server answered none of 24 requests" in outcome.message.message
+
+    back = ThreadingHTTPServer(("127.0.0.1", port), Chat)
+    thread = threading.Thread(target=back.serve_forever)
+    thread.start()
+    try:
+        message = workbench.execute(workbench.again(run)).message
+    finally:
+        back.shutdown()
+        thread.join()
+        back.server_close()
+    assert (message.outcome, message.computed, message.invalid) == ("Succeeded", 24, 0)
