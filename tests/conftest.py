@@ -8,6 +8,13 @@ from collections.abc import Callable, Generator
 import pytest
 
 _seen: list[tuple[str, str, str]] = []
+_figures: list[str] = []
+
+
+@pytest.fixture
+def show_figure() -> Callable[[str], None]:
+    """Remember a measured figure; it is printed in the test run's summary."""
+    return _figures.append
 
 
 @pytest.fixture
@@ -24,6 +31,10 @@ def show_message(request: pytest.FixtureRequest) -> Callable[[object, str], None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("figures")
+        for figure in _figures:
+            terminalreporter.write_line(figure)
     if not _seen:
         return
     terminalreporter.section(f"what a user sees for {len(_seen)} bad inputs")

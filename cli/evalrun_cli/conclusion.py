@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,24 @@ def document(conclusion: Conclusion, files: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def go_on(program: str, arguments: list[str]) -> str:
-    """The command that goes on with a stopped run: the same, but never one that starts afresh."""
-    name = "kubectl evalrun" if Path(program).name == "kubectl-evalrun" else "evalrun"
-    kept = [argument for argument in arguments if argument != "--fresh"]
-    return f"{name} {shlex.join(kept)}"
+def go_on(program: str, arguments: Sequence[str], uid: str | None) -> str:
+    """The command that goes on with a run that has no result: the same command.
+
+    uid: of an attempt whose answers no other attempt may use (reuseAnswers: Never), so that the
+    command has to name it. None: the answers are found without it.
+    """
+    program_name = "kubectl evalrun" if Path(program).name == "kubectl-evalrun" else "evalrun"
+    if uid is None:
+        return f"{program_name} {shlex.join(arguments)}"
+    return f"{program_name} {shlex.join([*_without_resume(arguments), '--resume', uid])}"
+
+
+def _without_resume(arguments: Sequence[str]) -> list[str]:
+    kept = [entry for entry in arguments if entry != "--fresh" and entry[:9] != "--resume="]
+    if "--resume" in kept:
+        position = kept.index("--resume")
+        del kept[position : position + 2]
+    return kept
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from evalrun_api.errors import Fault, Refused
 from evalrun_api.plan import StorePlan
-from evalrun_api.sources import ResultsSpec
+from evalrun_api.sources import ADDRESS_PATTERN, ResultsSpec
 
 DEFAULT_FOLDER = "evalrun-results"
 
@@ -76,9 +77,10 @@ def _with_options(store: StorePlan, choice: StoreChoice) -> StorePlan:
         what = f"the store is {store.uri}, not a bucket"
         raise Refused([Fault(option, what, "Give --store s3://BUCKET/PREFIX too, or leave it out")])
     endpoint = choice.endpoint
-    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+    if endpoint is not None and not re.fullmatch(ADDRESS_PATTERN, endpoint):
         what = f"{endpoint!r} is not an address"
-        raise Refused([Fault("--s3-endpoint", what, "Write it with http:// or https://")])
+        remedy = "Write it with http:// or https://, without user, query (?) or fragment (#)"
+        raise Refused([Fault("--s3-endpoint", what, remedy)])
     return store.model_copy(
         update={
             "endpoint": endpoint or store.endpoint,

@@ -74,6 +74,15 @@ FreshOption = Annotated[
     bool,
     typer.Option("--fresh", help="Compute every answer anew (cache.reuseAnswers: Never)."),
 ]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="UID",
+        help="Go on with one unfinished attempt, by its uid or the beginning of it: for a run that "
+        "was started with --fresh.",
+    ),
+]
 LimitOption = Annotated[
     int | None,
     typer.Option(

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from evalrun_api import reasons
-from evalrun_api.errors import EvalrunError, Fault
+from evalrun_api.errors import EvalrunError, Fault, Refused
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import ExitCode
-from evalrun_cli import conclusion, exits, records, supervision, tables
+from evalrun_cli import conclusion, exits, records, resumption, supervision, tables
 from evalrun_cli.destination import StoreChoice
 from evalrun_cli.display import shown
 from evalrun_cli.manifests import read_files
@@ -41,12 +41,22 @@ def prepare_run(
     choice: StoreChoice,
     fresh: bool,
     limit: int | None,
+    resume: str | None = None,
 ) -> Work:
-    """The work that a command line asks for; raises `Refused`."""
+    """The work that a command line asks for; raises `EvalrunError`.
+
+    resume: uid of the unfinished attempt to go on with, or how it begins.
+    """
     directory = Path.cwd()
+    if resume is not None and fresh:
+        what = "it goes on with stored answers, and --fresh computes every answer anew"
+        raise Refused([Fault("--resume", what, "Leave one of the two out")])
     request = Request(read_files(names, directory), name, volumes, choice, fresh, limit)
     prepared = prepare(request, str(uuid.uuid4()), directory, dry=False)
-    return Work(prepared.planned.plan, prepared.planned.files, prepared.folders)
+    plan = prepared.planned.plan
+    if resume is not None:
+        plan = resumption.resumed(open_store(plan.store), plan, resume)
+    return Work(plan, prepared.planned.files, prepared.folders)
 
 
 def execute(work: Work, step: str, form: str) -> int:
@@ -64,7 +74,8 @@ def execute(work: Work, step: str, form: str) -> int:
     if is_document(form):
         print_document(conclusion.document(concluded, files), form)
     if concluded.manifest is None:
-        again = conclusion.go_on(sys.argv[0], sys.argv[1:])
+        by_uid = step == "all" and resumption.needs_uid(store, plan)
+        again = conclusion.go_on(sys.argv[0], sys.argv[1:], plan.run.uid if by_uid else None)
         _tell_failure(aside(), concluded, plan.store.uri, again)
     elif not is_document(form):
         tables.print_result(answer(), concluded.manifest, files, ended.seconds)

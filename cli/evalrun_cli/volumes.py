@@ -79,10 +79,14 @@ def uses_of_manifests(manifests: Manifests, *, results_elsewhere: bool) -> list[
 
 
 def uses_of_plan(plan: RunPlan, directory: Path) -> list[Use]:
-    """Every claim that a stored plan names; it does not know where its manifests stood."""
-    found = [_use("model.source.volume", plan.model.source.volume, directory)]
-    for custom in plan.custom_benchmarks:
-        found.append(_use(f"customBenchmarks/{custom.name} data", custom.data, directory))
+    """Every claim that scoring a stored plan needs: documents, not weights.
+
+    The plan does not know where its manifests stood.
+    """
+    found = [
+        _use(f"customBenchmarks/{custom.name} data", custom.data, directory)
+        for custom in plan.custom_benchmarks
+    ]
     return [use for use in found if use]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -68,7 +68,11 @@ def shapes() -> Benchmark:
             "metadata": {"name": "shapes"},
             "spec": {
                 "tasks": ["shapes_easy", "shapes_hard"],
-                "files": {"shapes.yaml": "task: shapes_easy\n", "utils.py": "LIMIT = 1\n"},
+                "files": {
+                    "shapes_easy.yaml": "task: shapes_easy\n",
+                    "shapes_hard.yaml": "task: shapes_hard\n",
+                    "utils.py": "LIMIT = 1\n",
+                },
                 "data": {"volume": {"claimName": "data"}},
             },
         },
@@ -79,9 +83,14 @@ def shapes() -> Benchmark:
 def plan_run(make_run: Callable[..., EvaluationRun], shapes: Benchmark) -> Plan:
     """A function that plans a run of the given spec fields, under the given policy."""
 
-    def plan(policy: Any = LAPTOP, **spec: Any) -> Planned:
+    def plan(
+        policy: Any = LAPTOP, customs: Iterable[Benchmark] = (shapes,), **spec: Any
+    ) -> Planned:
         surroundings = Surroundings(
-            profiles=builtin_profiles(), index=INDEX, policy=policy, benchmarks={"shapes": shapes}
+            profiles=builtin_profiles(),
+            index=INDEX,
+            policy=policy,
+            benchmarks={custom.metadata.name: custom for custom in customs},
         )
         return make_plan(make_run(**spec), "uid-1", StorePlan(uri="file:///results"), surroundings)
 

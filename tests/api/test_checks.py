@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from evalrun_api.benchmark import Benchmark
 from evalrun_api.checks import TYPED_ARGS
 from evalrun_api.digests import canonical_json
 from evalrun_api.errors import Fault, Refused
 from evalrun_api.plan import MAX_PLAN_BYTES
 from evalrun_api.planning import Planned
 from evalrun_api.policy import Policy
-from evalrun_api.reading import read
 
 pytestmark = pytest.mark.decisions
 
@@ -165,13 +163,54 @@ def test_a_risky_thing_needs_the_administrator_s_key_too(
     assert plan_run(policy=Policy(), security={field: False}).plan.tasks == ["mme"]
 
 
-def test_a_task_of_one_s_own_may_not_hide_behind_lmms_eval_s_name(
-    faults: Faults, shapes: Benchmark, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("openai_api_key", "API_KEY", "apikey", "access_token", "client_secret", "password"),
+        "db_password",
+    ],
+)
+def test_a_secret_among_the_arguments_is_refused(faults: Faults, argument: str) -> None:
+    model = {"profile": "llava_hf", "source": FOLDER, "args": {argument: "x"}}
+    (fault,) = faults(model=model)
+    assert fault.where == f"spec.model.args.{argument}"
+    assert "source.endpoint.secret" in fault.remedy
+
+
+@pytest.mark.parametrize("argument", ["max_tokens", "tokenizer", "passwordless", "secretive"])
+def test_an_argument_that_only_sounds_like_a_secret_is_none(plan_run: Plan, argument: str) -> None:
+    model = {"profile": "llava_hf", "source": FOLDER, "args": {argument: 5}}
+    assert plan_run(model=model).plan.model.args[argument] == 5
+
+
+def test_the_argument_that_takes_the_weights_does_not_stand_in_args(faults: Faults) -> None:
+    model = {
+        "backend": "gemma3",
+        "source": FOLDER,
+        "sourceArgument": "model_path",
+        "args": {"model_path": "x"},
+    }
+    (fault,) = faults(model=model)
+    assert fault.where == "spec.model.args.model_path"
+    assert "sourceArgument" in fault.what
+
+
+@pytest.mark.parametrize(
+    ("extra", "what", "remedy"),
+    [
+        ({"temperature": 1}, "it has a field of its own", "Use spec.generation.temperature"),
+        ({"top_p": 1}, "it has a field of its own", "Use spec.generation.topP instead"),
+        ({"maxNewTokens": 1}, "it has a field of its own", "Use spec.generation.maxNewTokens"),
+        ({"stop": None}, "null is no value", "Leave it out"),
+    ],
+)
+def test_an_extra_generation_argument_is_one_without_a_field_and_with_a_value(
+    faults: Faults, extra: dict[str, Any], what: str, remedy: str
 ) -> None:
-    renamed = shapes.spec.model_copy(update={"tasks": ["mme", "ocr", "mine"]})
-    monkeypatch.setitem(shapes.__dict__, "spec", renamed)
-    found = faults(benchmarks=[{"benchmarkRef": {"name": "shapes"}}], security=CODE)
-    assert [entry.what for entry in found] == ["lmms-eval has tasks of its own called mme, ocr"]
+    (fault,) = faults(generation={"extra": extra})
+    assert fault.where == f"spec.generation.extra.{next(iter(extra))}"
+    assert what in fault.what
+    assert remedy in fault.remedy
 
 
 def test_all_faults_are_told_at_once(faults: Faults) -> None:
@@ -202,21 +241,3 @@ def test_a_plan_of_32_kibibytes_is_made_and_a_larger_one_refused(
     assert len(canonical_json(largest.document())) == MAX_PLAN_BYTES
     (fault,) = faults(**spec(MAX_PLAN_BYTES - rest + 1))
     assert fault.what == f"the plan takes {MAX_PLAN_BYTES + 1} bytes; {MAX_PLAN_BYTES} fit"
-
-
-@pytest.mark.parametrize(
-    ("files", "has_code"),
-    [
-        ({"a.yaml": "task: a"}, False),
-        ({"a.yaml": "task: a", "b.py": ""}, True),
-        ({"a.yaml": "doc_to_text: !function b.f"}, True),
-    ],
-)
-def test_a_benchmark_knows_whether_it_brings_code(files: dict[str, str], has_code: bool) -> None:
-    document = {
-        "apiVersion": "lmms-eval.io/v1alpha1",
-        "kind": "Benchmark",
-        "metadata": {"name": "a"},
-        "spec": {"tasks": ["a"], "files": files},
-    }
-    assert read(Benchmark, document).spec.has_code is has_code

@@ -199,6 +199,13 @@ def test_how_and_where_a_run_is_executed_does_not_move_its_answers(
     assert address(read(RunPlan, document)) == address(plan)
 
 
+@pytest.mark.parametrize(
+    "argument", ["num_concurrent", "timeout", "max_retries", "retry_backoff_s"]
+)
+def test_how_fast_a_server_is_asked_does_not_move_answers(plan: RunPlan, argument: str) -> None:
+    assert address(changed(plan, f"model.args.{argument}", 7)) == address(plan)
+
+
 def test_where_the_weights_lie_does_not_move_answers_but_what_they_are_does(plan: RunPlan) -> None:
     moved = changed(plan, "model.source", {"volume": {"claimName": "models", "path": "llava"}})
     assert address(moved) == address(plan)

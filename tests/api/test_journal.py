@@ -71,3 +71,8 @@ def test_an_answer_survives_being_written_as_a_line(response: Any) -> None:
 def test_a_line_with_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="surprise"):
         Record.model_validate({**record().document(), "surprise": 1})
+
+
+def test_a_record_of_another_version_is_refused() -> None:
+    with pytest.raises(ValidationError, match="1"):
+        record(v=2)

@@ -141,7 +141,28 @@ def test_an_endpoint_run_is_remote_and_holds_no_accelerator(plan_run: Plan) -> N
     assert (plan.accelerators, plan.batch_size, plan.chunk_size) == (0, 64, 512)
 
 
-def test_null_in_an_extra_argument_reaches_the_plan(plan_run: Plan) -> None:
-    plan = plan_run(generation={"extra": {"stop": None}}).plan
-    assert plan.groups[0].generation == {"stop": None}
-    assert plan.document()["groups"][0]["generation"] == {"stop": None}
+def test_a_backend_without_a_profile_may_take_its_weights_by_another_argument(
+    plan_run: Plan,
+) -> None:
+    model = {"backend": "gemma3", "source": FOLDER}
+    assert plan_run(model=model).plan.model.source_arg == "pretrained"
+    planned = plan_run(model={**model, "sourceArgument": "model_path"})
+    assert planned.plan.model.source_arg == "model_path"
+    assert planned.model.origins["sourceArgument"] == "run"
+
+
+def test_lmms_eval_s_own_tasks_are_needed_where_a_custom_group_takes_one_in(
+    plan_run: Plan,
+) -> None:
+    def own(text: str) -> RunPlan:
+        custom = benchmark(tasks=["mine"], files={"mine.yaml": text, "x.yaml": "task: x"})
+        return plan_run(customs=[custom], benchmarks=[{"benchmarkRef": {"name": "mine"}}]).plan
+
+    assert own("group: mine\ntask: [x]").is_only_custom
+    assert not own("group: mine\ntask: [x, mme]").is_only_custom
+    assert not own("group: mine\ntask: [{group: in, task: [{task: mme}]}]").is_only_custom
+
+
+def benchmark(**spec: Any) -> Benchmark:
+    head = {"apiVersion": "lmms-eval.io/v1alpha1", "kind": "Benchmark"}
+    return read(Benchmark, {**head, "metadata": {"name": "mine"}, "spec": spec})

@@ -244,6 +244,7 @@ def test_an_endpoint_needs_no_accelerator_and_takes_no_cpu_arguments() -> None:
         ("meta-llama/Llama-3.2-11B-Vision", "11B"),
         ("owner/model-7b-4bit", "7B"),
         ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None),
+        ("Qwen/Qwen2.5-7B-Instruct-1M", "7B"),
         ("openai/whisper-large-v3", None),
         ("mistralai/Mixtral-8x7B-v0.1", None),
         ("", None),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from evalrun_api.benchmark import MAX_FILES_BYTES, Benchmark
 from evalrun_api.errors import Fault, Refused
 from evalrun_api.reading import MAX_MANIFEST_BYTES, parse_manifests
+from evalrun_api.sources import EndpointSource
 from evalrun_api.spec import EvaluationRun
 
 pytestmark = pytest.mark.contract
@@ -118,7 +120,7 @@ def test_a_wrong_value_is_told_with_its_place(line: str, where: str, what: str) 
         ("[{1: 2}]", "the key 1 is not a string"),
         ("!!binary aGk=", "a bytes is no JSON value"),
         (r'"\ud800"', "surrogates not allowed"),
-        ("&a [*a]", "nested deeper than 16 levels"),
+        ("[" * 18 + "]" * 18, "nested deeper than 16 levels"),
     ],
 )
 def test_a_free_form_value_is_what_json_can_say(value: str, what: str) -> None:
@@ -234,3 +236,39 @@ def test_a_reserved_environment_name_is_refused(name: str) -> None:
     found = fault(run_with(f"answerPod: {{env: [{{name: {name}, value: x}}]}}"))
     assert found.where == "run.yaml: spec.answerPod.env[0].name"
     assert "are reserved; use the typed fields" in found.what
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (BOMB, "more than 100,000 values"),
+        ("a: &a [*a]", "an alias stands within its own anchor"),
+        ("a: &a {b: &b {c: *a}}", "an alias stands within its own anchor"),
+    ],
+)
+def test_aliases_that_make_a_document_huge_are_refused(text: str, what: str) -> None:
+    found = fault(text)
+    assert found.where.startswith("run.yaml, line ")
+    assert what in found.what
+
+
+def test_a_few_aliases_are_fine() -> None:
+    text = run_with("generation: {extra: {a: &a [1, 2], b: *a}}")
+    (run,) = parse_manifests(text, "run.yaml")
+    assert isinstance(run, EvaluationRun)
+    assert run.spec.generation is not None
+    assert run.spec.generation.extra == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize("url", ["http://s/v1?api-key=S", "http://s/v1#S", "https://u:p@s/v1"])
+def test_an_address_holds_no_secret(url: str) -> None:
+    line = f"results: {{s3: {{uri: 's3://bucket', endpoint: '{url}'}}}}"
+    assert fault(run_with(line)).where == "run.yaml: spec.results.s3.endpoint"
+    with pytest.raises(ValidationError, match="pattern"):
+        EndpointSource(url=url, model="m")

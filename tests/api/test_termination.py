@@ -82,6 +82,9 @@ def test_names_are_camel_case_for_whoever_reads_them() -> None:
     raw = json.loads(message(answers_digest="a" * 64).encode())
     assert raw["answersDigest"] == "a" * 64
     assert "resultsUri" not in raw
+    assert "trusted" not in raw
+    ended = json.loads(message(trusted=False, determinism="Sampled").encode())
+    assert (ended["trusted"], ended["determinism"]) == (False, "Sampled")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +97,7 @@ def test_names_are_camel_case_for_whoever_reads_them() -> None:
         {"scores": [{}] * 11},
         {"surprise": 1},
         {"version": 2},
+        {"determinism": "Perhaps"},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -157,16 +157,25 @@ def test_the_document_has_every_part_also_without_a_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "arguments", "command"),
+    ("program", "arguments", "uid", "command"),
     [
-        ("/venv/bin/evalrun", ["run", "a b.yaml"], "evalrun run 'a b.yaml'"),
-        ("kubectl-evalrun", ["run", "a.yaml", "--fresh"], "kubectl evalrun run a.yaml"),
+        ("/venv/bin/evalrun", "run a.yaml", None, "evalrun run a.yaml"),
+        ("kubectl-evalrun", "run a.yaml --fresh", "u", "kubectl evalrun run a.yaml --resume u"),
+        ("evalrun", "run --fresh a.yaml --limit 5", "u", "evalrun run a.yaml --limit 5 --resume u"),
+        ("evalrun", "run a.yaml", "u", "evalrun run a.yaml --resume u"),
+        ("evalrun", "run --resume v a.yaml", "vu", "evalrun run a.yaml --resume vu"),
+        ("evalrun", "run a.yaml --resume=v", "vu", "evalrun run a.yaml --resume vu"),
+        ("evalrun", "run a.yaml --fresh", None, "evalrun run a.yaml --fresh"),
     ],
 )
-def test_the_command_to_go_on_is_the_same_but_never_starts_afresh(
-    program: str, arguments: list[str], command: str
+def test_the_command_to_go_on_is_the_same_and_names_an_attempt_whose_answers_are_its_own(
+    program: str, arguments: str, uid: str | None, command: str
 ) -> None:
-    assert go_on(program, arguments) == command
+    assert go_on(program, arguments.split(), uid) == command
+
+
+def test_the_command_to_go_on_can_be_pasted_into_a_shell() -> None:
+    assert go_on("evalrun", ["run", "a b.yaml"], None) == "evalrun run 'a b.yaml'"
 
 
 def test_the_tail_of_a_log_is_its_last_lines(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_endpoint_and_region_of_the_command_line_win_over_the_run() -> None:
         (StoreChoice("out", endpoint="http://a"), "--s3-endpoint"),
         (StoreChoice(region="eu-1"), "--s3-region"),
         (StoreChoice("s3://evals", endpoint="minio:9000"), "--s3-endpoint"),
+        (StoreChoice("s3://evals", endpoint="http://minio?api-key=x"), "--s3-endpoint"),
+        (StoreChoice("s3://evals", endpoint="http://user:x@minio"), "--s3-endpoint"),
     ],
 )
 def test_a_store_that_cannot_be_is_refused(choice: StoreChoice, where: str) -> None:

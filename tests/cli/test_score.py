@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from evalrun_api.errors import EvalrunError, Refused
 from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock
 from evalrun_api.plan import RunIdentity, RunPlan
 from evalrun_api.reading import read
+from evalrun_cli import rescoring
 from evalrun_cli.destination import StoreChoice
 from evalrun_cli.rescoring import prepare_score
 from evalrun_cli.running import Work
@@ -80,8 +81,95 @@ def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIde
     return run
 
 
-def prepared(*volumes: str) -> Work:
-    return prepare_score(StoreChoice(), "default", "shapes-run", None, volumes)
+def prepared(*volumes: str, allow_code: bool = True) -> Work:
+    return prepare_score(
+        StoreChoice(), "default", "shapes-run", None, volumes, allow_code=allow_code
+    )
+
+
+def test_code_is_run_only_after_it_was_allowed(
+    old: RunIdentity, store: Store, tmp_path: Path
+) -> None:
+    before = list(store.list("runs/"))
+    with pytest.raises(Refused) as refused:
+        prepared(allow_code=False)
+    (fault,) = refused.value.faults
+    assert fault.where == "--allow-code"
+    assert fault.what.startswith("Benchmark shapes brings Python code")
+    folder = (tmp_path / "evalrun-results" / layout.run(old) / "benchmarks" / "shapes").as_uri()
+    assert fault.remedy == f"Read the files at {folder} first, then add --allow-code"
+    assert list(store.list("runs/")) == before
+
+
+def test_files_without_code_need_no_permission(old: RunIdentity, store: Store) -> None:
+    harmless = {"shapes.yaml": "task: shapes_task"}
+    kept = store.get(layout.plan(old))
+    assert kept is not None
+    store.put(layout.plan(old), kept.replace(digest(FILES).encode(), digest(harmless).encode()))
+    (Path(store.uri("").removeprefix("file://")) / benchmark_key(old, "marks.py")).unlink()
+    assert prepared(allow_code=False).files == {"shapes": harmless}
+
+
+def test_files_of_the_store_that_no_benchmark_can_have_are_refused(
+    old: RunIdentity, store: Store
+) -> None:
+    kept = store.get(layout.plan(old))
+    assert kept is not None
+    foreign = {"shapes.yaml": "include: /etc/evil.yaml"}
+    store.put(layout.plan(old), kept.replace(digest(FILES).encode(), digest(foreign).encode()))
+    store.put(benchmark_key(old, "shapes.yaml"), foreign["shapes.yaml"].encode())
+    (Path(store.uri("").removeprefix("file://")) / benchmark_key(old, "marks.py")).unlink()
+    for allow_code in (False, True):
+        with pytest.raises(Refused, match=r"include names '/etc/evil\.yaml'"):
+            prepared(allow_code=allow_code)
+
+
+@pytest.mark.parametrize("name", ["../../../evil.py", "sub/evil.py", "..", "/etc/evil", "a b", ""])
+def test_a_name_that_would_lead_out_of_the_run_s_folder_is_refused(
+    old: RunIdentity, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    hostile = HostileStore(store, benchmark_key(old, name))
+    monkeypatch.setattr(rescoring, "open_store", lambda plan: hostile)
+    with pytest.raises(EvalrunError, match="cannot be a file of a Benchmark") as refused:
+        prepared()
+    assert refused.value.reason.name == "CorruptStore"
+    assert refused.value.faults[0].where == f"s3://bucket/{benchmark_key(old, name)}"
+
+
+@pytest.mark.parametrize("name", ["shapes.yaml", "_default", "a-b.c_d", "9.py"])
+def test_a_name_that_a_benchmark_may_use_is_a_file_name(name: str) -> None:
+    assert rescoring.is_file_name(name)
+
+
+def test_a_benchmark_s_name_that_leads_elsewhere_is_refused(old: RunIdentity, store: Store) -> None:
+    kept = store.get(layout.plan(old))
+    assert kept is not None
+    store.put(layout.plan(old), kept.replace(b'"name":"shapes"', b'"name":"../../evil"'))
+    with pytest.raises(EvalrunError, match="the document is damaged: customBenchmarks"):
+        prepared()
+
+
+def benchmark_key(run: RunIdentity, name: str) -> str:
+    return f"{layout.run(run)}/benchmarks/shapes/{name}"
+
+
+class HostileStore:
+    """A bucket in which someone put an object; a folder could not hold one of such a name."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    def list(self, prefix: str) -> Iterator[str]:
+        yield from self._store.list(prefix)
+        if self._key.startswith(prefix):
+            yield self._key
+
+    def uri(self, key: str) -> str:
+        return f"s3://bucket/{key}"
+
+    def get(self, key: str) -> bytes | None:
+        return self._store.get(key)
 
 
 def test_the_new_attempt_has_the_old_plan_and_lock_under_a_uid_of_its_own(
@@ -91,7 +179,7 @@ def test_the_new_attempt_has_the_old_plan_and_lock_under_a_uid_of_its_own(
     assert work.plan.run.uid != old.uid
     assert work.plan.store.uri == (tmp_path / "evalrun-results").as_uri()
     assert work.files == {"shapes": FILES}
-    assert work.volumes == {"models": tmp_path / "models", "data": tmp_path / "data"}
+    assert work.volumes == {"data": tmp_path / "data"}, "scoring needs no weights"
     assert store.get(layout.lock_of_run(work.plan.run)) == store.get(layout.lock_of_run(old))
     kept = store.get(layout.plan(work.plan.run))
     assert kept is not None

@@ -6,6 +6,7 @@ Every test here answers the whole easy-VQA test split (9,673 questions) with the
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def wait_for_answers(step: Any, count: int) -> int:
 
 
 def test_a_killed_run_started_again_gives_plain_lmms_evals_numbers_from_files(
-    workbench: Any, plain: dict[str, Any]
+    workbench: Any, plain: dict[str, Any], show_figure: Callable[[str], None]
 ) -> None:
     run = workbench.run()
     first = workbench.start(run)
@@ -59,8 +60,8 @@ def test_a_killed_run_started_again_gives_plain_lmms_evals_numbers_from_files(
     assert records == TOTAL, "an answer was journaled twice"
     assert manifest.reused + manifest.computed == TOTAL
     twice = reported - manifest.reused
-    print(
-        f"\nSIGKILL after {reported} answers ({flushed} of them in the store, the rest in the "
+    show_figure(
+        f"files: SIGKILL after {reported} answers ({flushed} of them in the store, the rest in the "
         f"spool): {manifest.reused} reused, {manifest.computed} computed, "
         f"{max(twice, 0)} computed twice (at most the chunk in hand: {CHUNK})"
     )
@@ -68,10 +69,11 @@ def test_a_killed_run_started_again_gives_plain_lmms_evals_numbers_from_files(
     assert_equal(workbench.results(second), plain)
     exact_match = float(manifest.scores[0].value)
     assert exact_match >= 0.98
+    show_figure(f"exact_match {exact_match} on {TOTAL} documents, equal to plain lmms-eval's")
 
 
 def test_a_stopped_run_started_again_gives_plain_lmms_evals_numbers_from_s3(
-    workbench: Any, s3: Any, plain: dict[str, Any]
+    workbench: Any, s3: Any, plain: dict[str, Any], show_figure: Callable[[str], None]
 ) -> None:
     run = workbench.run(s3.plan())
     first = workbench.start(run)
@@ -88,10 +90,16 @@ def test_a_stopped_run_started_again_gives_plain_lmms_evals_numbers_from_s3(
     assert message.reused == outcome.computed, "a finished answer was computed twice"
     assert message.reused + message.computed == TOTAL
     assert_equal(workbench.results(second), plain)
+    show_figure(
+        f"S3: SIGTERM after {outcome.computed} answers: {message.reused} reused, "
+        f"{message.computed} computed, 0 computed twice"
+    )
 
     third = workbench.again(run)
     begun = time.monotonic()
     message = workbench.execute(third).message
     assert (message.reused, message.computed) == (TOTAL, 0)
     assert_equal(workbench.results(third), plain)
-    print(f"\napplied again: 0 of {TOTAL} answers computed, {time.monotonic() - begun:.1f} s")
+    show_figure(
+        f"S3: applied again: 0 of {TOTAL} answers computed, {time.monotonic() - begun:.1f} s"
+    )

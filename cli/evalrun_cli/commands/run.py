@@ -16,6 +16,7 @@ def run(
     s3_region: options.RegionOption = None,
     name: options.NameOption = None,
     fresh: options.FreshOption = False,
+    resume: options.ResumeOption = None,
     limit: options.LimitOption = None,
     output: options.FormatOption = Format.TABLE,
 ) -> None:
@@ -23,6 +24,7 @@ def run(
 
     Answers are stored as they are computed. Ctrl-C stops the run and loses none of them; the
     same command goes on where it stopped, and answers that an earlier run computed are reused.
+    After --fresh the answers belong to that attempt alone: --resume goes on with it.
 
     Results go to --store, else where the manifest's spec.results says, else to ./evalrun-results.
     A volume claim is the folder of the claim's name beside the manifest file that uses it,
@@ -38,5 +40,5 @@ def run(
     from evalrun_cli.destination import StoreChoice
 
     choice = StoreChoice(store, s3_endpoint, s3_region)
-    prepared = running.prepare_run(manifests, name, volume or [], choice, fresh, limit)
-    raise typer.Exit(running.execute(prepared, "all", output))
+    work = running.prepare_run(manifests, name, volume or [], choice, fresh, limit, resume)
+    raise typer.Exit(running.execute(work, "all", output))

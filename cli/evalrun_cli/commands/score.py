@@ -25,23 +25,31 @@ def score(
     s3_endpoint: options.EndpointOption = None,
     s3_region: options.RegionOption = None,
     namespace: options.NamespaceOption = "default",
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="Run the Python code that the store kept of the run's Benchmarks."
+        ),
+    ] = False,
     output: options.FormatOption = Format.TABLE,
 ) -> None:
     """Score the stored answers of an old run again. No answer is computed and no GPU is used.
 
     The result is a new attempt of the run, with a uid of its own. The plan keeps the names of
     claims only: each is the folder of its name in the current folder, unless --volume says
-    otherwise. Where the run brought Python code (a Benchmark with !function), the code that the
-    store kept is run: score only runs of a store that you trust.
+    otherwise. Where the run's Benchmarks bring Python code (such as !function), the code that the
+    store kept is run on this machine, and only with --allow-code: read it first.
 
     Examples:
 
-    - `evalrun score easy-vqa-full --volume data=examples/easy-vqa/data`
+    - `evalrun score easy-vqa-full --allow-code --volume data=examples/easy-vqa/data`
     - `evalrun score easy-vqa-full 1f0c --store s3://evals/team`
     """
     from evalrun_cli import rescoring, running
     from evalrun_cli.destination import StoreChoice
 
     choice = StoreChoice(store, s3_endpoint, s3_region)
-    work = rescoring.prepare_score(choice, namespace, name, uid, volume or [])
+    work = rescoring.prepare_score(
+        choice, namespace, name, uid, volume or [], allow_code=allow_code
+    )
     raise typer.Exit(running.execute(work, "score", output))
