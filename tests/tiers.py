@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
 
+QUIET = ["--tb=short", "--show-capture=log"]  # lmms-eval's progress bars would bury the rest
+
 TIERS: list[tuple[str, list[list[str]]]] = [
     (
         "check (lint, format, types, imports)",
@@ -23,7 +25,7 @@ TIERS: list[tuple[str, list[list[str]]]] = [
     ),
     ("tier 1 decisions", [[*PYTEST, "-m", "decisions"]]),
     ("tier 2 contract", [[*PYTEST, "-m", "contract"]]),
-    ("tier 3 runner", [[*PYTEST, "-m", "runner", "--durations=8"]]),
+    ("tier 3 runner", [[*PYTEST, "-m", "runner", "--durations=8", *QUIET]]),
 ]
 
 

@@ -7,8 +7,9 @@ from evalrun_api.reasons import ExitCode
 
 
 def start() -> None:
-    """Run the command. A SIGTERM while it is being imported finds nothing to store."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(ExitCode.STOPPED))
+    """Run the command. A signal while it is being imported finds nothing to store."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(ExitCode.STOPPED))
     from evalrun_runner.main import main
 
     main()

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from evalrun_api import reasons
-from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.errors import fail
 from evalrun_api.journal import Record
 from evalrun_api.lock import GroupLock, Lock, answers_digest
 from evalrun_api.plan import SettingsGroup
@@ -23,6 +23,8 @@ from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combine
 from evalrun_runner.setting import Setting
 
 log = logging.getLogger(__name__)
+
+DEAD_SERVER_REQUESTS = 16
 
 
 def answer(setting: Setting) -> None:
@@ -54,12 +56,13 @@ def answer(setting: Setting) -> None:
         work = _Work(setting, lock, answers, writer, source)
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             work.answer_group(group, locked)
+        setting.stop.raise_if_asked()
     except BaseException:
         with setting.stop.shielded():
             report.activity("storing finished answers")
             try:
                 writer.close()
-            except EvalrunError:
+            except Exception:  # what ended the run matters more
                 log.exception("finished answers wait in the spool", extra={"spool": str(spool)})
         raise
     with setting.stop.shielded():
@@ -82,6 +85,7 @@ class _Work:
         self._source = source
         self._model: Any = None
         self._documents: dict[str, Any] = {}
+        self._failed_in_a_row = 0
 
     def answer_group(self, group: SettingsGroup, locked: GroupLock) -> None:
         self._setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
@@ -132,7 +136,7 @@ class _Work:
             seconds = time.monotonic() - begun
             found = records(asked, outputs, set(map(id, missing)), seconds, self._answers)
             self._writer.append(found)
-            _refuse_dead_server(found, outputs)
+            self._refuse_dead_server(found, outputs)
             report.computed(chunk.requests[0].task, len(missing))
 
     def _ask(self, request_type: str, asked: list[Request]) -> Any:
@@ -142,6 +146,26 @@ class _Work:
             where = f"benchmark {asked[0].task}, document {asked[0].key.doc_id} and following"
             what = f"backend {self._setting.plan.model.backend}: {describe(error)}"
             raise fail(classify(error, reasons.BACKEND_FAILED), where, what) from error
+
+    def _refuse_dead_server(self, found: list[Record], outputs: list[Any]) -> None:
+        """End when many requests in a row failed at the server: the rest would fare no better.
+
+        Requests that failed in an earlier run do not count: one that always fails may not keep
+        the others from being answered, or the run from being scored.
+        """
+        for record in found:
+            if record.error != "RequestFailed":
+                self._failed_in_a_row = 0
+            elif record.attempts == 1:
+                self._failed_in_a_row += 1
+        if self._failed_in_a_row < DEAD_SERVER_REQUESTS:
+            return
+        from evalrun_runner.outputs import failure_of, text_of
+
+        said = next(text_of(output) for output in outputs if failure_of(output))
+        what = f"the server answered none of {self._failed_in_a_row} requests: {said[:500]}"
+        remedy = "Check model.source.endpoint and the server; failed requests are asked again"
+        raise fail(reasons.BACKEND_FAILED, f"benchmark {found[0].task}", what, remedy)
 
     def _load(self) -> None:
         from evalrun_runner.backend import construct
@@ -204,18 +228,6 @@ def verify(requests: list[Request], locked: GroupLock, documents: dict[str, Any]
             )
 
 
-def _refuse_dead_server(found: list[Record], outputs: list[Any]) -> None:
-    """End when a whole chunk failed at the server: the rest would fare no better."""
-    if not found or any(record.error != "RequestFailed" for record in found):
-        return
-    from evalrun_runner.outputs import failure_of, text_of
-
-    said = next(text_of(output) for output in outputs if failure_of(output))
-    what = f"the server answered none of {len(found)} requests: {said[:500]}"
-    remedy = "Check model.source.endpoint and the server; failed requests are asked again"
-    raise fail(reasons.BACKEND_FAILED, f"benchmark {found[0].task}", what, remedy)
-
-
 def records(
     asked: list[Request], outputs: Any, wanted: set[int], seconds: float, before: Answers
 ) -> list[Record]:
@@ -241,15 +253,17 @@ def records(
         except TypeError as error:
             where = f"benchmark {request.task}, document {request.key.doc_id}"
             raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
+        failure = failure_of(output)
         earlier = answer_to(before, request)
+        same = earlier is not None and earlier.error == failure
         found.append(
             Record(
                 **request.key._asdict(),
                 fingerprint=request.fingerprint,
                 response=response,
                 tokens=usage,
-                error=failure_of(output),
-                attempts=1 + (earlier.attempts if earlier else 0),
+                error=failure,
+                attempts=1 + (earlier.attempts if earlier and same else 0),
                 seconds=round(seconds / len(asked), 6),
             )
         )

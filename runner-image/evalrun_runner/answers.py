@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 2
 class Answer(NamedTuple):
     """What the journal knows of one request.
 
-    attempts: how often it was asked for this answer. error: how the answer fails to be one.
+    error: how the answer fails to be one. attempts: how often in a row it failed so.
     """
 
     response: Any

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.plan import RunPlan
+from evalrun_runner.failures import classify, describe
 
 
 def model_type(plan: RunPlan) -> str:
@@ -81,13 +82,10 @@ def construct(plan: RunPlan, source: str) -> Any:
         arguments["device"] = "cpu"
     try:
         return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
-    except MemoryError as error:
-        raise fail(reasons.OUT_OF_MEMORY, "spec.model", "the weights do not fit") from error
     except Exception as error:  # backends raise anything
-        if "out of memory" in str(error).lower():
-            raise fail(reasons.OUT_OF_MEMORY, "spec.model", str(error)) from error
-        what = f"backend {plan.model.backend} could not load it: {type(error).__name__}: {error}"
-        raise fail(reasons.MODEL_LOAD_FAILED, "spec.model", what[:1500]) from error
+        what = f"backend {plan.model.backend} could not load it: {describe(error)}"
+        reason = classify(error, reasons.MODEL_LOAD_FAILED)
+        raise fail(reason, "spec.model", what) from error
 
 
 def _parameters(found: type[Any]) -> dict[str, inspect.Parameter]:

@@ -114,7 +114,7 @@ class Evaluator:
         except (EvalrunError, AllAsked):
             raise
         except _OwnFaultError as error:
-            raise error.__cause__ or error from None
+            raise (error.__cause__ or error)  # noqa: B904  # the cause has its own chain
         except Exception as error:
             where = f"benchmarks {', '.join(group.tasks)}"
             what = f"lmms-eval fails on it: {describe(error)}"

@@ -37,7 +37,7 @@ def classify(error: BaseException, otherwise: Reason) -> Reason:
     """The reason that an exception stands for: what passes by itself, or `otherwise`."""
     seen: BaseException | None = cause_of(error)
     while seen is not None:
-        if isinstance(seen, MemoryError) or "out of memory" in str(seen).lower():
+        if isinstance(seen, MemoryError) or _is_torch_memory(seen):
             return reasons.OUT_OF_MEMORY
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return reasons.DISK_FULL
@@ -45,6 +45,17 @@ def classify(error: BaseException, otherwise: Reason) -> Reason:
             return reasons.SOURCE_UNAVAILABLE
         seen = seen.__cause__
     return otherwise
+
+
+def _is_torch_memory(error: BaseException) -> bool:
+    """Whether torch says that memory ran out, of an accelerator or of the machine."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "OutOfMemory" in type(error).__name__
+        or "CUDA out of memory" in text
+        or "HIP out of memory" in text
+        or "DefaultCPUAllocator" in text
+    )
 
 
 def _is_http_trouble(error: BaseException) -> bool:

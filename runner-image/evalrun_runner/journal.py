@@ -66,9 +66,8 @@ class JournalWriter:
         self._number = 0
         self._lock = threading.Lock()
         self._storing = threading.Lock()
-        self._current: BinaryIO | None = None
-        self._full: list[BinaryIO] = []
-        self._paths: dict[int, Path] = {}
+        self._current: tuple[BinaryIO, Path] | None = None
+        self._full: list[tuple[BinaryIO, Path]] = []
         self._failure: Exception | None = None
         self._failing_since: float | None = None
         self._closed = threading.Event()
@@ -86,8 +85,9 @@ class JournalWriter:
             try:
                 if self._current is None:
                     self._current = self._open_spool()
-                self._current.write(lines)
-                self._current.flush()
+                file, _ = self._current
+                file.write(lines)
+                file.flush()
             except OSError as error:
                 raise _spool_error(error, self._spool) from error
         if self._failure is not None:
@@ -101,11 +101,10 @@ class JournalWriter:
                     self._full.append(self._current)
                     self._current = None
             while self._full:
-                file = self._full[0]
-                _store_spooled(self._store, self._prefix, self._paths[file.fileno()])
-                del self._paths[file.fileno()]
-                file.close()
+                file, path = self._full[0]
+                _store_spooled(self._store, self._prefix, path)
                 self._full.pop(0)
+                _give_up(file)
 
     def close(self) -> None:
         """Store everything and stop. Whatever cannot be stored stays in the spool."""
@@ -114,18 +113,17 @@ class JournalWriter:
         try:
             self.flush()
         finally:
-            for file in self._full:
-                file.close()  # gives up the lock, so that the next run here can adopt it
+            for file, _ in self._full:
+                _give_up(file)
 
-    def _open_spool(self) -> BinaryIO:
+    def _open_spool(self) -> tuple[BinaryIO, Path]:
         self._number += 1
         path = self._spool / f"{self._writer}-{self._number:06d}.jsonl"
         opening = path.with_suffix(".opening")
         descriptor = os.open(opening, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # held while this process lives: not to be adopted
         opening.rename(path)
-        self._paths[descriptor] = path
-        return os.fdopen(descriptor, "wb")
+        return os.fdopen(descriptor, "wb"), path
 
     def _make_spool(self) -> None:
         try:
@@ -148,6 +146,12 @@ class JournalWriter:
             except Exception as error:
                 log.exception("answers wait in the spool")
                 self._failure = error
+
+
+def _give_up(file: BinaryIO) -> None:
+    """Close a spool file and so give up its lock: the next run here may adopt it."""
+    with suppress(OSError):  # what a full disk did not take was reported when it was appended
+        file.close()
 
 
 def adopt(store: Store, prefix: str, spool: Path) -> int:

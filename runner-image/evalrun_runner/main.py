@@ -159,6 +159,8 @@ def _is_done(setting: Setting) -> bool:
         invalid=manifest.answers.invalid,
         results_uri=where,
         results_digest=hashlib.sha256(data).hexdigest(),
+        trusted=manifest.trusted,
+        determinism=manifest.provenance.determinism,
     )
     return True
 

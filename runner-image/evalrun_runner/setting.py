@@ -90,11 +90,20 @@ class Setting:
         """Keep the plan and the files of its benchmarks, so that a run can be scored again."""
         from evalrun_runner.places import read_files
 
+        key, data = layout.plan(self.plan.run), canonical_json(self.plan.document())
+        if not self.store.create(key, data):
+            self._compare_plan(key)
         folder = layout.run(self.plan.run)
         for custom in self.plan.custom_benchmarks:
             for name, text in read_files(custom, self.places).items():
                 self.store.put(f"{folder}/benchmarks/{custom.name}/{name}", text.encode())
-        key, data = layout.plan(self.plan.run), canonical_json(self.plan.document())
-        if not self.store.create(key, data) and self.store.get(key) != data:
-            where = self.store.uri(key)
+
+    def _compare_plan(self, key: str) -> None:
+        """Refuse to go on with another plan; the store may have moved in between."""
+        where = self.store.uri(key)
+        try:
+            stored = RunPlan.model_validate_json(self.store.get(key) or b"")
+        except ValidationError as error:
+            raise fail(reasons.CORRUPT_STORE, where, "it is not a plan of this release") from error
+        if stored.model_copy(update={"store": self.plan.store}) != self.plan:
             raise fail(reasons.LOCK_MISMATCH, where, "this run was prepared with another plan")

@@ -42,7 +42,7 @@ class StopRequest:
         first = self._asked_at is None
         if first:
             self._asked_at = time.monotonic()
-            if self._in_chunk:
+            if self._in_chunk and self._patience > 0:
                 signal.alarm(self._patience)
                 return
         elif time.monotonic() - (self._asked_at or 0) < REPEAT_SECONDS:

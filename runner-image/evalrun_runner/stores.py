@@ -7,10 +7,12 @@ object's address and a remedy; a caller needs no knowledge of boto3 or errno.
 from __future__ import annotations
 
 import os
+import random
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EINVAL, ENOSPC, ENOTSUP, EPERM, EROFS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -75,11 +77,12 @@ class FolderStore:
         """See `Store`."""
         with self._explained(key):
             try:
-                with self._path(key).open("rb") as file:
-                    data = file.read(limit + 1)
+                if (size := self._path(key).stat().st_size) > limit:
+                    raise fail(reasons.CORRUPT_STORE, self.uri(key), f"it has {size} bytes")
+                data = self._path(key).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            return _within(data, limit, self.uri(key))
+            return data
         raise AssertionError
 
     def put(self, key: str, data: bytes) -> None:
@@ -187,10 +190,16 @@ class S3Store:
         with self._explained(key):
             try:
                 response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-                data: bytes = response["Body"].read(limit + 1)
+                size = response.get("ContentLength")
+                if size is not None and size > limit:
+                    raise fail(reasons.CORRUPT_STORE, self.uri(key), f"it has {size} bytes")
+                # Read to its end, a body that was cut short is an error; read in part, it is not.
+                data: bytes = (
+                    response["Body"].read() if size is not None else response["Body"].read(limit)
+                )
             except self._client.exceptions.NoSuchKey:
                 return None
-            return _within(data, limit, self.uri(key))
+            return data
         raise AssertionError
 
     def put(self, key: str, data: bytes) -> None:
@@ -215,6 +224,7 @@ class S3Store:
                     conflict = _code(error) == "ConditionalRequestConflict"
                     if not conflict or attempt == CONFLICT_TRIES - 1:
                         raise
+                    time.sleep(random.uniform(0.1, 0.5))
                 else:
                     return True
         raise AssertionError
@@ -278,17 +288,14 @@ class S3Store:
         return fail(reasons.STORE_UNAVAILABLE, where, f"the service answered {code}: {message}")
 
 
-def _within(data: bytes, limit: int, where: str) -> bytes:
-    if len(data) > limit:
-        raise fail(reasons.CORRUPT_STORE, where, f"it is larger than {limit} bytes")
-    return data
-
-
 def _sync_folder(folder: Path) -> None:
     """Make a rename or link in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENOTSUP):  # some network file systems cannot
+            raise
     finally:
         os.close(descriptor)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,4 +107,7 @@ def _loading_error(error: Exception, names: Any) -> EvalrunError:
     is_data = isinstance(cause, OSError | ArrowException | DatasetsError)
     otherwise = reasons.DATASET_UNAVAILABLE if is_data else reasons.BENCHMARK_UNUSABLE
     what = "its data cannot be loaded" if is_data else "it cannot be loaded"
-    return fail(classify(cause, otherwise), where, f"{what}: {describe(cause)}")
+    reason = classify(cause, otherwise)
+    if reason is reasons.SOURCE_UNAVAILABLE and os.environ.get("HF_HUB_OFFLINE") == "1":
+        reason = otherwise  # nothing will reach the hub later either
+    return fail(reason, where, f"{what}: {describe(cause)}")

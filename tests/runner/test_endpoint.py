@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,10 +22,18 @@ class Chat(BaseHTTPRequestHandler):
     """Speaks as much of the OpenAI API as lmms-eval's backend uses; answers "yes"."""
 
     asked: list[dict[str, Any]]
+    refused: str | None = None
+    """The messages that the server always refuses; "first": those of the first request."""
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(request)
+        messages = json.dumps(request["messages"])
+        if Chat.refused == "first":
+            Chat.refused = messages
+        if messages == Chat.refused:
+            self.send_error(400, "content filter")
+            return
         message = {"role": "assistant", "content": "yes"}
         usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -51,7 +60,7 @@ class Chat(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    Chat.asked = []
+    Chat.asked, Chat.refused = [], None
     made = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
@@ -85,6 +94,21 @@ def test_a_server_answers_and_is_known_as_such(workbench: Any, server: Threading
     for path in workbench.folder.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_request_that_always_fails_does_not_stop_the_others(
+    workbench: Any, server: ThreadingHTTPServer
+) -> None:
+    Chat.refused = "first"
+    run = remote(workbench, server.server_address[1])
+    generous = run.plan.integrity.model_copy(update={"max_invalid_fraction": 0.2})
+    run = replace(run, plan=run.plan.model_copy(update={"integrity": generous}))
+    for _ in range(3):
+        run = workbench.again(run)
+        outcome = workbench.execute(run)
+        assert outcome.code == 0, outcome.message
+        assert outcome.message.invalid == 1
+        assert outcome.message.trusted is True
 
 
 def test_a_server_that_is_away_fails_the_run_and_is_asked_again_later(

@@ -200,6 +200,23 @@ def test_damage_in_the_spool_is_named_before_it_reaches_the_store(
     assert list(store.list(PREFIX)) == []
 
 
+def test_a_spool_that_is_full_is_reported_as_such_and_keeps_what_was_whole(
+    store: Outage, spool: Path
+) -> None:
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    writer.append([record(0)])
+    file, _ = writer._current or (None, None)
+    assert file is not None
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, file.fileno())
+    os.close(full)
+    with pytest.raises(EvalrunError) as raised:
+        writer.append([record(1)])
+    assert raised.value.reason is reasons.DISK_FULL
+    writer.close()
+    assert documents(store) == {0}
+
+
 def test_a_locked_spool_file_is_left_alone(store: Outage, spool: Path) -> None:
     spool.mkdir()
     path = spool / "w-000001.jsonl"

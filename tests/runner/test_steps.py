@@ -7,11 +7,13 @@ import shutil
 import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evalrun_api.manifest import Manifest
+from evalrun_api.plan import StorePlan
 from evalrun_runner import layout
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
@@ -116,6 +118,19 @@ def test_two_settings_groups_give_two_results_files_and_one_manifest(workbench: 
         ("easy_vqa", 20),
         ("easy_vqa_short", 30),
     }
+
+
+def test_a_run_goes_on_under_its_uid_after_its_store_was_moved(
+    workbench: Any, tmp_path: Path
+) -> None:
+    run = workbench.run(**limited(40), cache={"reuseAnswers": "Never"})
+    assert workbench.execute(run, "prepare").code == 0
+    assert workbench.execute(run, "answer").code == 0
+    (workbench.folder / "store").rename(workbench.folder / "moved")
+    store = StorePlan(uri=(workbench.folder / "moved").as_uri())
+    moved = replace(run, plan=run.plan.model_copy(update={"store": store}))
+    message = workbench.execute(moved).message
+    assert (message.outcome, message.reused, message.computed) == ("Succeeded", 40, 0)
 
 
 def test_progress_and_metrics_are_served_while_it_answers(workbench: Any) -> None:
