@@ -28,7 +28,6 @@ class Report:
     """
 
     def __init__(self, plan: RunPlan, step: StepName, termination_log: Path | None) -> None:
-        self._plan = plan
         self._termination_log = termination_log
         self._lock = threading.Lock()
         self._begun = time.monotonic()
@@ -61,7 +60,7 @@ class Report:
 
     def enter(self, step: StepName, activity: str) -> None:
         """A step begins."""
-        self._update(step=step)
+        self.conclude(step=step)
         self.activity(activity)
 
     def activity(self, text: str) -> None:
@@ -81,7 +80,7 @@ class Report:
         if count:
             with self._lock:
                 self._done[task] += count
-            self._update(reused=self._message.reused + count)
+            self.conclude(reused=self._message.reused + count)
             self._requests.labels(task, "reused").inc(count)
 
     def computed(self, task: str, count: int) -> None:
@@ -132,9 +131,6 @@ class Report:
 
     def conclude(self, **changes: Any) -> None:
         """Change the termination message and write it."""
-        self._update(**changes)
-
-    def _update(self, **changes: Any) -> None:
         with self._lock:
             self._message = self._message.model_copy(update=changes)
             if self._termination_log is None:
