@@ -1,0 +1,1 @@
+"""The control plane: plans runs, starts their Jobs, tells how they fare."""
