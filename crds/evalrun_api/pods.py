@@ -18,6 +18,14 @@ RESERVED_ENV_MESSAGE = (
     f"names that begin with {', '.join(RESERVED_ENV)} or end with {RESERVED_ENV_SUFFIX} "
     "are reserved; use the typed fields of the spec"
 )
+ENV_FROM_PREFIX = "EVALRUN_FROM_"
+"""Keys of envFrom's Secrets reach the container behind this prefix. The runner takes it off, and
+refuses reserved names: the kubelet would let them through."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a run may not set an environment variable of this name."""
+    return name.startswith(RESERVED_ENV) or name.endswith(RESERVED_ENV_SUFFIX)
 
 
 class EnvVar(Document):
@@ -39,7 +47,7 @@ class EnvVar(Document):
     @field_validator("name")
     @classmethod
     def _not_reserved(cls, name: str) -> str:
-        if name.startswith(RESERVED_ENV) or name.endswith(RESERVED_ENV_SUFFIX):
+        if is_reserved(name):
             raise ValueError(RESERVED_ENV_MESSAGE)
         return name
 

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
-from evalrun_api.document import Document
+from pydantic import Field
+from pydantic.alias_generators import to_camel
+
+from evalrun_api.document import Document, ObjectName
 from evalrun_api.errors import Fault
-from evalrun_api.spec import SecuritySpec
+from evalrun_api.pods import PodSettings
+from evalrun_api.spec import EvaluationRunSpec, SecuritySpec
+
+Names = Annotated[list[ObjectName], Field(max_length=64)]
 
 
 class Policy(Document):
     """What an administrator allows. The default allows nothing risky."""
 
-    allow_trust_remote_code: bool = Field(default=False)
-    allow_online: bool = Field(default=False)
-    allow_code_execution: bool = Field(default=False)
-    allow_inline_stores: bool = Field(default=False)
+    allow_trust_remote_code: bool = Field(
+        default=False, description="Python code that comes with a model's weights."
+    )
+    allow_online: bool = Field(default=False, description="Task code that reaches the network.")
+    allow_code_execution: bool = Field(
+        default=False, description="Python that a custom benchmark brings."
+    )
+    allow_inline_stores: bool = Field(
+        default=False, description="results.s3 and results.volume, beside the named stores."
+    )
+    allow_image_override: bool = Field(
+        default=False, description="Images other than the operator's."
+    )
+    allow_endpoints: bool = Field(
+        default=False, description="Model servers of a run's choice (model.source.endpoint)."
+    )
+    service_accounts: Names = Field(
+        default_factory=list, description="Service accounts that pods may run under."
+    )
+    priority_classes: Names = Field(
+        default_factory=list, description="Priority classes that pods may have."
+    )
+    schedulers: Names = Field(default_factory=list, description="Schedulers that pods may name.")
+    runtime_classes: Names = Field(
+        default_factory=list, description="Runtime classes that pods may name."
+    )
 
 
 LAPTOP = Policy(
@@ -23,8 +51,13 @@ LAPTOP = Policy(
     allow_online=True,
     allow_code_execution=True,
     allow_inline_stores=True,
+    allow_image_override=True,
+    allow_endpoints=True,
 )
 """On one's own machine the run's own key is enough."""
+
+_REFUSED = "the administrator's policy does not allow it"
+_REMEDY = "Leave it out, or ask the administrator"
 
 
 def security_faults(security: SecuritySpec, policy: Policy) -> list[Fault]:
@@ -35,11 +68,42 @@ def security_faults(security: SecuritySpec, policy: Policy) -> list[Fault]:
         ("allowCodeExecution", security.allow_code_execution, policy.allow_code_execution),
     )
     return [
-        Fault(
-            f"spec.security.{name}",
-            "the administrator's policy does not allow it",
-            "Leave it out, or ask the administrator",
-        )
+        Fault(f"spec.security.{name}", _REFUSED, _REMEDY)
         for name, wanted, allowed in asked
         if wanted and not allowed
     ]
+
+
+def cluster_faults(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:
+    """What a run asks of a cluster and the policy does not allow: pods, stores, servers."""
+    faults = []
+    for name in ("prepare_pod", "answer_pod", "score_pod"):
+        settings = getattr(spec, name)
+        if settings is not None:
+            faults += _pod_faults(f"spec.{to_camel(name)}", settings, policy)
+    if spec.model.source.endpoint is not None and not policy.allow_endpoints:
+        faults.append(Fault("spec.model.source.endpoint", _REFUSED, "Ask the administrator"))
+    results = spec.results
+    inline = results is not None and (results.s3 is not None or results.volume is not None)
+    if inline and not policy.allow_inline_stores:
+        faults.append(
+            Fault("spec.results", _REFUSED, "Use results.store with a store that is configured")
+        )
+    return faults
+
+
+def _pod_faults(where: str, settings: PodSettings, policy: Policy) -> list[Fault]:
+    faults = []
+    if settings.image is not None and not policy.allow_image_override:
+        faults.append(Fault(f"{where}.image", _REFUSED, _REMEDY))
+    named = (
+        ("serviceAccountName", settings.service_account_name, policy.service_accounts),
+        ("priorityClassName", settings.priority_class_name, policy.priority_classes),
+        ("schedulerName", settings.scheduler_name, policy.schedulers),
+        ("runtimeClassName", settings.runtime_class_name, policy.runtime_classes),
+    )
+    for field, value, allowed in named:
+        if value is not None and value not in allowed:
+            listed = f"Allowed: {', '.join(allowed)}" if allowed else "Leave it out"
+            faults.append(Fault(f"{where}.{field}", f"{value!r}: {_REFUSED}", listed))
+    return faults

@@ -222,5 +222,71 @@ NO_RESULTS = _reason(
     "Read the log; the task's scorer is the place to look.",
 )
 
+# What the operator finds, without a word from the runner. The exit code is the class.
+SECRET_NOT_FOUND = _reason(
+    "SecretNotFound",
+    ExitCode.DENIED,
+    "A Secret that the pods need, or a key in it, is not in the run's namespace.",
+    "Create the Secret with the key that the message names, then apply the run again.",
+)
+IMAGE_PULL_FAILED = _reason(
+    "ImagePullFailed",
+    ExitCode.INVALID,
+    "The node cannot pull the image of a pod.",
+    "Check the image's name and tag, the registry, and imagePullSecrets.",
+)
+CONTAINER_START_FAILED = _reason(
+    "ContainerStartFailed",
+    ExitCode.INVALID,
+    "The container cannot be made or started: the image is not a runner, or the pod's settings do "
+    "not suit it.",
+    "Use an image that was built from runner-image/Dockerfile, and check the pod's settings.",
+)
+UNSCHEDULABLE = _reason(
+    "Unschedulable",
+    ExitCode.RESOURCES,
+    "No node can take a pod: resources, selectors, taints or volumes do not fit.",
+    "Ask for less, correct the selectors or claims, or add nodes; startDeadlineSeconds says how "
+    "long to wait for one.",
+)
+START_DEADLINE_EXCEEDED = _reason(
+    "StartDeadlineExceeded",
+    ExitCode.RESOURCES,
+    "A pod did not start within startDeadlineSeconds, and the node does not say why.",
+    "Read the pod's events (kubectl describe pod): volumes that cannot be mounted are the usual "
+    "cause.",
+)
+DEADLINE_EXCEEDED = _reason(
+    "DeadlineExceeded",
+    ExitCode.RESOURCES,
+    "The run worked longer than activeDeadlineSeconds.",
+    "Apply it again with a longer deadline, or more shards: finished answers are reused.",
+)
+DISRUPTED = _reason(
+    "Disrupted",
+    ExitCode.RESOURCES,
+    "Pods were preempted, evicted or drained more often than the operator's configuration allows.",
+    "Use a higher priority class or quieter nodes, then apply the run again: finished answers are "
+    "reused.",
+)
+POD_LOST = _reason(
+    "PodLost",
+    ExitCode.INTERNAL,
+    "Pods failed and left no word of their own: killed with their node, or deleted by force.",
+    "Look at the nodes, then apply the run again: finished answers are reused.",
+)
+NAME_TAKEN = _reason(
+    "NameTaken",
+    ExitCode.INVALID,
+    "An object that the run has to create exists already and belongs to something else.",
+    "Rename or delete that object, or give the run another name.",
+)
+BENCHMARK_NOT_FOUND = _reason(
+    "BenchmarkNotFound",
+    ExitCode.INVALID,
+    "A Benchmark that the run refers to is not in its namespace.",
+    "Apply the Benchmark, then the run again.",
+)
+
 REASONS: dict[str, Reason] = dict(_ALL)
 """Every reason by name."""

@@ -112,6 +112,14 @@ class ResultsStatus(Document):
     )
 
 
+class GonePods(Document):
+    """What pods contributed that no longer exist; the operator's own bookkeeping."""
+
+    gpu_seconds: Number = Field(default="0", description="Accelerator-seconds held.")
+    failures: Count = Field(default=0, description="Failures that count.")
+    disruptions: Count = Field(default=0, description="Preemptions, evictions, drains.")
+
+
 class UsageStatus(Document):
     """What the run cost."""
 
@@ -203,6 +211,9 @@ class EvaluationRunStatus(Document):
     )
     results: ResultsStatus | None = Field(default=None, description="Where the results are.")
     usage: UsageStatus | None = Field(default=None, description="What the run cost.")
+    gone_pods: GonePods | None = Field(
+        default=None, description="What pods contributed that no longer exist."
+    )
     provenance: ProvenanceStatus | None = Field(
         default=None, description="What the scores rest on."
     )

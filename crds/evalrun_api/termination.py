@@ -14,7 +14,7 @@ from evalrun_api.document import Document
 from evalrun_api.manifest import Determinism
 from evalrun_api.plan import RunIdentity
 from evalrun_api.progress import Count, StepName
-from evalrun_api.status import Score
+from evalrun_api.status import Score, StageSeconds
 
 TERMINATION_VERSION: Final = 1
 MAX_TERMINATION_BYTES = 4096
@@ -27,6 +27,9 @@ class TerminationMessage(Document):
     reason: name of a reason of `evalrun_api.reasons`.
     results_uri, results_digest: address and sha256 of the manifest.
     trusted, determinism: as in the manifest; None before there is one.
+    requests_total: of all benchmarks and shards; None before the run is locked.
+    lmms_eval, model_revision: what prepare locked; a long revision is cut.
+    seconds: where this process' time went.
     """
 
     version: Literal[1] = TERMINATION_VERSION
@@ -44,6 +47,10 @@ class TerminationMessage(Document):
     results_digest: Annotated[str, Field(max_length=64)] | None = None
     trusted: bool | None = None
     determinism: Determinism | None = None
+    requests_total: Count | None = None
+    lmms_eval: Annotated[str, Field(max_length=64)] | None = None
+    model_revision: Annotated[str, Field(max_length=512)] | None = None
+    seconds: StageSeconds | None = None
 
     def encode(self) -> bytes:
         """The message as JSON of at most `MAX_TERMINATION_BYTES`.
@@ -61,5 +68,5 @@ class TerminationMessage(Document):
                     update={"message": message.message[: len(message.message) // 2]}
                 )
             else:
-                message = message.model_copy(update={"results_uri": None})
+                message = message.model_copy(update={"results_uri": None, "model_revision": None})
         return raw

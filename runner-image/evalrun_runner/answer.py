@@ -42,7 +42,7 @@ def answer(setting: Setting) -> None:
             f"the weights are {revision}, prepare locked {lock.model.revision}",
         )
     _check_versions(setting, lock)
-    report.conclude(answers_digest=lock.answers)
+    report.locked(lock)
     if setting.shard is None:  # a shard learns its share when the requests are built
         for task in (task for group in lock.groups for task in group.tasks):
             report.expect(task.name, task.requests)

@@ -78,8 +78,8 @@ def construct(plan: RunPlan, source: str) -> Any:
         arguments["trust_remote_code"] = plan.security.trust_remote_code
     if plan.model.source.endpoint is not None:
         arguments["base_url"] = plan.model.source.endpoint.url
-    elif plan.accelerators == 0:
-        arguments["device"] = "cpu"
+    elif plan.accelerators == 0 or plan.model.args.get("device_map") == "cpu":
+        arguments["device"] = "cpu"  # inputs go where the weights are
     try:
         return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
     except Exception as error:  # backends raise anything

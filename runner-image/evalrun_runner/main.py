@@ -30,8 +30,9 @@ from evalrun_api.progress import StepName
 from evalrun_api.reading import read
 from evalrun_api.reasons import ExitCode
 from evalrun_runner import layout, logs
+from evalrun_runner.environment import adopt_env_from
 from evalrun_runner.places import Places
-from evalrun_runner.report import Report
+from evalrun_runner.report import MAX_REVISION, Report
 from evalrun_runner.serve import serve
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped, StopRequest, stop_at_eof
@@ -74,6 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         if options.stop_at_eof:
             stop_at_eof()
         report.conclude()
+        adopt_env_from(os.environ)
         if options.listen:
             serve(report, options.listen, options.address_file)
         _steps(options, plan, report, stop)
@@ -161,6 +163,9 @@ def _is_done(setting: Setting) -> bool:
         results_digest=hashlib.sha256(data).hexdigest(),
         trusted=manifest.trusted,
         determinism=manifest.provenance.determinism,
+        requests_total=manifest.answers.total,
+        lmms_eval=manifest.provenance.versions.get("lmms-eval"),
+        model_revision=manifest.provenance.model_revision[:MAX_REVISION],
     )
     return True
 

@@ -49,6 +49,7 @@ def prepare(setting: Setting) -> Lock:
         groups=groups,
     )
     _write(setting, lock)
+    report.locked(lock)
     log.info("locked", extra={"answers": lock.answers, "requests": lock.requests_total})
     return lock
 

@@ -11,14 +11,17 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
+from evalrun_api.status import StageSeconds
 from evalrun_api.termination import TerminationMessage
 
 log = logging.getLogger(__name__)
 
 RATE_WINDOW_SECONDS = 30.0
 MAX_TASKS = 2000
+MAX_REVISION = 512
 
 
 class Report:
@@ -99,6 +102,20 @@ class Report:
     def stage(self, name: str, seconds: float) -> None:
         """Time spent in a stage (load, generate, score…)."""
         self._stage.labels(name).set(seconds)
+        if name in StageSeconds.model_fields:
+            with self._lock:
+                known = self._message.seconds or StageSeconds()
+                known = known.model_copy(update={name: round(seconds)})
+                self._message = self._message.model_copy(update={"seconds": known})
+
+    def locked(self, lock: Lock) -> None:
+        """The run is locked: what it is made of is known."""
+        self.conclude(
+            answers_digest=lock.answers,
+            requests_total=lock.requests_total,
+            lmms_eval=lock.versions["lmms-eval"],
+            model_revision=lock.model.revision[:MAX_REVISION],
+        )
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -38,6 +38,7 @@ def score(setting: Setting) -> Manifest:
     plan, store, report = setting.plan, setting.store, setting.report
     report.enter("score", "reading the journal")
     lock = setting.read_lock()
+    report.locked(lock)
     answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
     if [group.name for group in lock.groups] != [group.name for group in plan.groups]:
         raise fail(reasons.LOCK_MISMATCH, "plan.json", "the lock belongs to another plan")

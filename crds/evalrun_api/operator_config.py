@@ -1,0 +1,68 @@
+"""The operator's configuration: what an administrator decides for all runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from evalrun_api.document import Document, ObjectName, ShortText
+from evalrun_api.policy import Policy
+from evalrun_api.sources import S3Store
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Images(Document):
+    """Runner images by what they can do."""
+
+    runner: ShortText = Field(description="Image of the pods that answer.")
+    cpu: ShortText | None = Field(
+        default=None, description="Image of the pods without accelerator; runner by default."
+    )
+
+
+class ScrapeSettings(Document):
+    """How progress is read from pods."""
+
+    enabled: bool = Field(default=True, description="False where a network policy forbids it.")
+    interval_seconds: Positive = Field(default=10, description="Between two readings of a pod.")
+    timeout_seconds: Positive = Field(default=3, description="Longest time for one reading.")
+    concurrency: Positive = Field(default=32, description="Readings at the same time.")
+
+
+class OperatorConfig(Document):
+    """The operator's configuration file."""
+
+    images: Images = Field(description="Runner images.")
+    stores: dict[ObjectName, S3Store] = Field(
+        default_factory=dict,
+        description="Stores that runs may name. Their Secret is looked for in the run's namespace.",
+    )
+    default_store: ObjectName | None = Field(
+        default=None, description="Store of runs that name none."
+    )
+    policy: Policy = Field(default_factory=Policy, description="What runs may ask for.")
+    namespaces: list[ObjectName] = Field(
+        default_factory=list, description="Namespaces to watch; all when empty."
+    )
+    price_per_accelerator_hour: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="For status.usage.cost."
+    )
+    workers: Positive = Field(default=16, description="Runs looked at at the same time.")
+    resync_seconds: Positive = Field(
+        default=600, description="Between two full readings of all objects."
+    )
+    progress_seconds: Positive = Field(
+        default=30, description="Shortest time between two writes of a run's progress."
+    )
+    max_ignored_restarts: Positive = Field(
+        default=50, description="Restarts of a run's pods after disruptions before it fails."
+    )
+    lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
+    lease_seconds: Positive = Field(
+        default=15, description="After this time without renewal another replica takes over."
+    )
+    scrape: ScrapeSettings = Field(
+        default_factory=ScrapeSettings, description="How progress is read from pods."
+    )

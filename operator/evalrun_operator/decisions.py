@@ -1,0 +1,144 @@
+"""What a decision about a run is made of: what was observed, and what is to be done.
+
+Documents are plain dicts as the API server gives them. Nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from evalrun_api.benchmark import Benchmark
+from evalrun_api.plan import RunPlan
+from evalrun_api.progress import Progress
+
+Doc = dict[str, Any]
+
+
+class RunKey(NamedTuple):
+    """Which run."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The plan as this run was first given it, and the files of its custom benchmarks.
+
+    files: text by the path beneath the folder of benchmarks (easy-vqa/easy_vqa.yaml), by the key
+        of the ConfigMap that holds them.
+    """
+
+    plan: RunPlan
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What pods that are gone contributed to a run, so that it is not lost with them.
+
+    gpu_seconds: accelerators times seconds held. failures: attempts that count. disruptions: those
+    that do not.
+    """
+
+    gpu_seconds: float = 0.0
+    failures: int = 0
+    disruptions: int = 0
+
+    def plus(self, other: Ledger) -> Ledger:
+        """Both together."""
+        return Ledger(
+            self.gpu_seconds + other.gpu_seconds,
+            self.failures + other.failures,
+            self.disruptions + other.disruptions,
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known around one run.
+
+    run: the EvaluationRun. jobs: those that the run owns, by name. pods: of those Jobs.
+    progress: last valid answer of each pod's /progress, by pod uid.
+    snapshot: the plan, once it has been read or written by this process.
+    snapshot_absent: the API server was asked for it and has none.
+    benchmarks: Benchmarks that were fetched for the run; None for one that does not exist.
+    conflicts: objects that the run needs to create and that belong to someone else: kind/name.
+    gone: pods that vanished since the last status was written.
+    """
+
+    run: Doc
+    jobs: Mapping[str, Doc] = field(default_factory=dict)
+    pods: Sequence[Doc] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
+    snapshot_absent: bool = False
+    benchmarks: Mapping[str, Benchmark | None] = field(default_factory=dict)
+    conflicts: frozenset[str] = frozenset()
+    gone: Ledger = field(default_factory=Ledger)
+
+
+@dataclass(frozen=True)
+class ReadSnapshot:
+    """Read the ConfigMap `name`: it becomes `Observed.snapshot` (or `snapshot_absent`)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ReadBenchmarks:
+    """Read these Benchmarks of the run's namespace: they become `Observed.benchmarks`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CreateConfigMap:
+    """Create the ConfigMap that holds the snapshot. One that the run owns already wins."""
+
+    document: Doc
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Create a Job. One that the run owns already is as good; a foreign one is a conflict."""
+
+    document: Doc
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job, its pods first (foreground), if it is still the one that was observed."""
+
+    name: str
+    uid: str
+
+
+Action = ReadSnapshot | ReadBenchmarks | CreateConfigMap | CreateJob | DeleteJob
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event about the run."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done about a run, in this order: creates, the status, deletes, events.
+
+    status: the whole new status; None when it is as it was.
+    urgent: whether the status has to be written now. Progress can wait for its budget.
+    requeue_after: seconds after which to look again though nothing happens; None: never.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: Doc | None = None
+    urgent: bool = False
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None

@@ -1,0 +1,33 @@
+"""Secrets as environment variables: only under names that are not reserved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from evalrun_api.errors import Refused
+from evalrun_runner.environment import adopt_env_from
+
+pytestmark = pytest.mark.decisions
+
+
+def test_keys_of_a_secret_become_variables_and_set_ones_win() -> None:
+    environment = {"EVALRUN_FROM_A": "1", "EVALRUN_FROM_B": "2", "B": "mine"}
+    adopt_env_from(environment)
+    assert environment == {"A": "1", "B": "mine"}
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "PYTHONPATH", "HF_ENDPOINT", "OPENAI_BASE_URL", "EVALRUN_FROM_X"]
+)
+def test_a_reserved_name_is_refused_without_its_value(
+    name: str, show_message: Callable[[object, str], None]
+) -> None:
+    environment = {f"EVALRUN_FROM_{name}": "s3cret", "OTHER": "x"}
+    with pytest.raises(Refused) as refused:
+        adopt_env_from(environment)
+    assert name in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+    assert environment == {"OTHER": "x"}
+    show_message(refused.value.reason.name, str(refused.value))
