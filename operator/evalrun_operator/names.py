@@ -1,0 +1,25 @@
+"""Names that the operator shares with the cluster: its API group, labels, annotations, ports."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from evalrun_api import API_GROUP
+
+GROUP: Final = API_GROUP
+VERSION: Final = "v1alpha1"
+
+RUN_LABEL: Final = "lmms-eval.io/run"
+"""On a run's Jobs and pods: its name. The operator watches only what carries it."""
+RUN_UID_LABEL: Final = "lmms-eval.io/run-uid"
+"""On a run's Jobs and pods: its uid, since a name may be used again."""
+STEP_LABEL: Final = "lmms-eval.io/step"
+"""On a run's Jobs and pods: prepare, answer or score."""
+PLAN_ANNOTATION: Final = "lmms-eval.io/plan"
+"""On a run's pods: the RunPlan, which they read through a downward-API file."""
+
+CONTAINER: Final = "runner"
+HTTP_PORT: Final = 8080
+"""Of a runner's /progress and /metrics."""
+FIELD_MANAGER: Final = "lmms-eval-operator"
+"""Who wrote a field, in managedFields, and who reports an Event."""
