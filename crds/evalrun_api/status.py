@@ -118,6 +118,7 @@ class GonePods(Document):
     gpu_seconds: Number = Field(default="0", description="Accelerator-seconds held.")
     failures: Count = Field(default=0, description="Failures that count.")
     disruptions: Count = Field(default=0, description="Preemptions, evictions, drains.")
+    computed: Count = Field(default=0, description="Answers computed.")
 
 
 class UsageStatus(Document):

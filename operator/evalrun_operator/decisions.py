@@ -40,12 +40,13 @@ class Ledger:
     """What pods that are gone contributed to a run, so that it is not lost with them.
 
     gpu_seconds: accelerators times seconds held. failures: attempts that count. disruptions: those
-    that do not.
+    that do not. computed: answers.
     """
 
     gpu_seconds: float = 0.0
     failures: int = 0
     disruptions: int = 0
+    computed: int = 0
 
     def plus(self, other: Ledger) -> Ledger:
         """Both together."""
@@ -53,6 +54,7 @@ class Ledger:
             self.gpu_seconds + other.gpu_seconds,
             self.failures + other.failures,
             self.disruptions + other.disruptions,
+            self.computed + other.computed,
         )
 
 
@@ -96,7 +98,11 @@ class ReadBenchmarks:
 
 @dataclass(frozen=True)
 class CreateConfigMap:
-    """Create the ConfigMap that holds the snapshot. One that the run owns already wins."""
+    """Create the ConfigMap that holds the snapshot.
+
+    If the run owns one already, that one becomes `Observed.snapshot`, the rest of this Plan is void
+    (it was made from another snapshot) and the run is looked at again at once.
+    """
 
     document: Doc
 

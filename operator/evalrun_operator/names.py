@@ -17,6 +17,8 @@ STEP_LABEL: Final = "lmms-eval.io/step"
 """On a run's Jobs and pods: prepare, answer or score."""
 PLAN_ANNOTATION: Final = "lmms-eval.io/plan"
 """On a run's pods: the RunPlan, which they read through a downward-API file."""
+ACCELERATORS_ANNOTATION: Final = "lmms-eval.io/accelerators"
+"""On a run's pods: how many accelerators each holds, so that no pod's spec has to be kept."""
 
 CONTAINER: Final = "runner"
 HTTP_PORT: Final = 8080

@@ -1,0 +1,97 @@
+"""Whether a run may begin: its spec, the release's names and the administrator's policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from evalrun_api.benchmark import Benchmark
+from evalrun_api.checks import Surroundings
+from evalrun_api.errors import EvalrunError, Fault, Refused
+from evalrun_api.index import builtin_index, near
+from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.plan import StorePlan
+from evalrun_api.planning import make_plan
+from evalrun_api.policy import cluster_faults
+from evalrun_api.profiles import builtin_profiles
+from evalrun_api.reading import read
+from evalrun_api.sources import S3Store
+from evalrun_api.spec import EvaluationRun, EvaluationRunSpec
+from evalrun_operator.decisions import Doc, Snapshot
+from evalrun_operator.snapshot import make_snapshot
+
+VOLUMES_ROOT = "/volumes"
+"""Claims are mounted beneath it by name; the runner looks for them there."""
+
+
+def read_run(document: Doc) -> EvaluationRun:
+    """The run as a document. Raises `Refused`."""
+    parts = ("apiVersion", "kind", "metadata", "spec")
+    return read(EvaluationRun, {part: document[part] for part in parts if part in document})
+
+
+def benchmark_names(run: EvaluationRun) -> tuple[str, ...]:
+    """Names of the Benchmarks that a run refers to."""
+    wanted = (entry.benchmark_ref for entry in run.spec.benchmarks)
+    return tuple(dict.fromkeys(reference.name for reference in wanted if reference))
+
+
+def admit(
+    run: EvaluationRun, uid: str, benchmarks: Mapping[str, Benchmark], config: OperatorConfig
+) -> tuple[Snapshot, Doc]:
+    """The run's snapshot, and the data of the ConfigMap that keeps it.
+
+    Raises `Refused` with every fault of the run.
+    """
+    faults = cluster_faults(run.spec, config.policy)
+    store = StorePlan(uri="file:///unknown")
+    try:
+        store = store_plan(run.spec, config)
+    except Refused as refused:
+        faults += refused.faults
+    surroundings = Surroundings(builtin_profiles(), builtin_index(), config.policy, benchmarks)
+    try:
+        planned = make_plan(run, uid, store, surroundings)
+    except Refused as refused:
+        raise Refused([*faults, *refused.faults]) from refused
+    if faults:
+        raise Refused(faults)
+    return make_snapshot(planned.plan, planned.files)
+
+
+def store_plan(spec: EvaluationRunSpec, config: OperatorConfig) -> StorePlan:
+    """Where the run's answers and results go. Raises `Refused`."""
+    volume = spec.results.volume if spec.results else None
+    if volume is not None:
+        path = f"/{volume.path}" if volume.path else ""
+        return StorePlan(uri=f"file://{VOLUMES_ROOT}/{volume.claim_name}{path}")
+    store = s3_store(spec, config)
+    if store is None:
+        raise AssertionError("results names no store, which its own document forbids")
+    return StorePlan(uri=store.uri, endpoint=store.endpoint, region=store.region)
+
+
+def s3_store(spec: EvaluationRunSpec, config: OperatorConfig) -> S3Store | None:
+    """The bucket that a run writes to; None when it writes to a volume. Raises `Refused`."""
+    results = spec.results
+    if results is not None and results.volume is not None:
+        return None
+    if results is not None and results.s3 is not None:
+        return results.s3
+    name = results.store if results is not None else config.default_store
+    if name is None:
+        what = "the run names no store, and the operator's configuration has no default"
+        raise Refused([Fault("spec.results", what, "Set results.store; " + _known(config))])
+    if name not in config.stores:
+        what = f"there is no store {name!r}; {near(name, config.stores)}"
+        raise Refused([Fault("spec.results.store", what, _known(config))])
+    return config.stores[name]
+
+
+def _known(config: OperatorConfig) -> str:
+    names = ", ".join(sorted(config.stores)) or "none: ask the administrator"
+    return f"Stores of this cluster: {names}"
+
+
+def explain(error: EvalrunError) -> str:
+    """The faults for a condition's message."""
+    return "\n".join(str(fault) for fault in error.faults)

@@ -1,0 +1,99 @@
+"""One run as it is judged now: what was observed, read once for all that decide about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.plan import RunPlan
+from evalrun_api.spec import EvaluationRun
+from evalrun_api.termination import TerminationMessage
+from evalrun_operator import usage
+from evalrun_operator.attempts import Attempt, attempt_of
+from evalrun_operator.decisions import Doc, Ledger, Observed
+from evalrun_operator.outcomes import is_deleting, is_finished
+from evalrun_operator.owners import controller_uid
+from evalrun_operator.progress import requests_total
+from evalrun_operator.steps import StepKind, job_name
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, what is known of it, and the time."""
+
+    observed: Observed
+    run: EvaluationRun
+    now: datetime
+    config: OperatorConfig
+
+    @property
+    def document(self) -> Doc:
+        """The run as the API server has it."""
+        return self.observed.run
+
+    @property
+    def uid(self) -> str:
+        """The run's uid."""
+        return str(self.document["metadata"]["uid"])
+
+    @property
+    def status(self) -> Doc:
+        """The status as it was last written."""
+        return self.document.get("status") or {}
+
+    @cached_property
+    def attempts(self) -> list[Attempt]:
+        """Every pod that is there."""
+        return [attempt_of(pod, self.uid) for pod in self.observed.pods]
+
+    @cached_property
+    def gone(self) -> Ledger:
+        """What pods contributed that are gone: recorded, or not yet."""
+        return usage.recorded(self.status).plus(self.observed.gone)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What all pods contributed."""
+        return usage.total(self.attempts, self.observed.progress, self.gone, self.now)
+
+    @cached_property
+    def requests_total(self) -> int:
+        """Requests of the run; 0 before that is known."""
+        known = (self.status.get("progress") or {}).get("requestsTotal") or 0
+        return max(requests_total(self.attempts, self.observed.progress), known)
+
+    def job(self, kind: StepKind) -> Doc | None:
+        """The Job of a step, if there is one."""
+        return self.observed.jobs.get(job_name(self.run.metadata.name, kind))
+
+    def attempts_of(self, job: Doc) -> list[Attempt]:
+        """The pods of a Job."""
+        uid = job["metadata"]["uid"]
+        return [
+            attempt
+            for attempt, pod in zip(self.attempts, self.observed.pods, strict=True)
+            if controller_uid(pod, "Job") == uid
+        ]
+
+    def pods_of(self, job: Doc) -> list[Doc]:
+        """The documents of a Job's pods."""
+        uid = job["metadata"]["uid"]
+        return [pod for pod in self.observed.pods if controller_uid(pod, "Job") == uid]
+
+    def active_jobs(self) -> list[Doc]:
+        """Jobs that may have pods at work and are not being deleted."""
+        return [
+            job
+            for job in self.observed.jobs.values()
+            if not is_finished(job) and not is_deleting(job)
+        ]
+
+    def messages(self) -> list[TerminationMessage]:
+        """What the attempts left that are there."""
+        return [attempt.message for attempt in self.attempts if attempt.message is not None]
+
+    def shards(self, plan: RunPlan | None) -> int:
+        """Shards of the run as they are to be now."""
+        return plan.shards if plan else self.run.spec.parallelism.shards

@@ -1,0 +1,106 @@
+"""The Job of a step, as a document."""
+
+from __future__ import annotations
+
+from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.plan import RunPlan
+from evalrun_api.reasons import PERMANENT, ExitCode
+from evalrun_api.spec import EvaluationRun
+from evalrun_operator.decisions import Doc, Snapshot
+from evalrun_operator.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL, STEP_LABEL
+from evalrun_operator.owners import owner_reference
+from evalrun_operator.pods import pod_template
+from evalrun_operator.steps import StepKind, job_name
+
+POD_FAILURE_POLICY: Doc = {
+    "rules": [
+        # First, because a preempted pod may end with any code.
+        {
+            "action": "Ignore",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        },
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": CONTAINER,
+                "operator": "In",
+                "values": sorted(int(code) for code in PERMANENT),
+            },
+        },
+        # Deletions by Kueue and by a drain set no condition; the runner's own code tells them.
+        {
+            "action": "Ignore",
+            "onExitCodes": {
+                "containerName": CONTAINER,
+                "operator": "In",
+                "values": [int(ExitCode.STOPPED)],
+            },
+        },
+    ]
+}
+"""What a failed pod means for its Job; what no rule names counts against the retry limit."""
+
+
+def effective_plan(snapshot: Snapshot, run: EvaluationRun, accelerators: int) -> RunPlan:
+    """The snapshot's plan with what may change while a run is suspended: how work is spread."""
+    return snapshot.plan.model_copy(
+        update={
+            "shards": run.spec.parallelism.shards,
+            "accelerators": accelerators,
+            "offline": run.spec.cache.offline,
+        }
+    )
+
+
+def build_job(
+    document: Doc,
+    run: EvaluationRun,
+    kind: StepKind,
+    plan: RunPlan,
+    snapshot: Snapshot,
+    config: OperatorConfig,
+    remaining_seconds: int | None,
+) -> Doc:
+    """The Job of one step.
+
+    document: the run as the API server has it. plan: as `effective_plan` gives it.
+    remaining_seconds: what is left of the run's deadline.
+    """
+    name, uid = run.metadata.name, document["metadata"]["uid"]
+    labels = {
+        RUN_LABEL: name,
+        RUN_UID_LABEL: uid,
+        STEP_LABEL: kind.command,
+        "app.kubernetes.io/name": "lmms-eval-runner",
+        "app.kubernetes.io/managed-by": "lmms-eval-operator",
+    }
+    spec: Doc = {
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": POD_FAILURE_POLICY,
+        "template": pod_template(run, kind, plan, snapshot, config, labels),
+    }
+    retries = run.spec.retry_limit
+    if kind.indexed:
+        spec |= {
+            "completionMode": "Indexed",
+            "completions": plan.shards,
+            "parallelism": plan.shards,
+            "backoffLimitPerIndex": retries,
+            # One shard that cannot be answered makes the run unscorable: the others stop too.
+            "maxFailedIndexes": 0,
+        }
+    else:
+        spec |= {"completions": 1, "parallelism": 1, "backoffLimit": retries}
+    if remaining_seconds is not None:
+        spec["activeDeadlineSeconds"] = max(remaining_seconds, 1)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(name, kind),
+            "namespace": run.metadata.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference(document)],
+        },
+        "spec": spec,
+    }

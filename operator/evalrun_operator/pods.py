@@ -1,0 +1,280 @@
+"""The pods of a step: what a run may set of them, and what is fixed."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.plan import RunPlan
+from evalrun_api.pods import ENV_FROM_PREFIX, PodSettings, Resources
+from evalrun_api.profiles import GENERIC, ResolvedModel, builtin_profiles, resolve
+from evalrun_api.spec import EvaluationRun
+from evalrun_operator.admission import s3_store
+from evalrun_operator.decisions import Doc, Snapshot
+from evalrun_operator.mounts import mounts
+from evalrun_operator.names import (
+    ACCELERATORS_ANNOTATION,
+    CONTAINER,
+    HTTP_PORT,
+    PLAN_ANNOTATION,
+)
+from evalrun_operator.steps import ALL, ANSWER, PREPARE, StepKind
+
+DEFAULT_USER = 65532
+DEFAULT_GRACE_SECONDS = 60
+FLUSH_SECONDS = 20
+"""Kept of the grace period for storing what is finished."""
+LOST_NODE_SECONDS = 60
+"""How long a pod stays bound to a node that does not answer."""
+
+LIGHT = Resources(cpu="1", memory="4Gi")
+"""Of the steps without a model: importing lmms-eval takes 1 GiB, its documents the rest."""
+
+
+def settings_of(run: EvaluationRun, kind: StepKind) -> PodSettings:
+    """What the run says of the pods of a step.
+
+    An image of the answering pods is that of the others too, unless they name their own: all steps
+    have to find the same lmms-eval.
+    """
+    spec = run.spec
+    answering = spec.answer_pod or PodSettings()
+    if kind in (ANSWER, ALL):
+        return answering
+    own = (spec.prepare_pod if kind is PREPARE else spec.score_pod) or PodSettings()
+    if own.image is not None or answering.image is None:
+        return own
+    return own.model_copy(
+        update={
+            "image": answering.image,
+            "image_pull_policy": own.image_pull_policy or answering.image_pull_policy,
+            "image_pull_secrets": own.image_pull_secrets or answering.image_pull_secrets,
+        }
+    )
+
+
+def accelerators_of(run: EvaluationRun) -> int:
+    """Accelerators of each answering pod: the run's number, or the profile's."""
+    return _resolved(run).accelerators
+
+
+def pod_template(
+    run: EvaluationRun,
+    kind: StepKind,
+    plan: RunPlan,
+    snapshot: Snapshot,
+    config: OperatorConfig,
+    labels: dict[str, str],
+) -> Doc:
+    """The template of a step's pods."""
+    settings = settings_of(run, kind)
+    accelerators = plan.accelerators if kind.holds_accelerators else 0
+    light = config.images.cpu if accelerators == 0 and kind is not ALL else None
+    image = settings.image or light or config.images.runner
+    user = settings.run_as_user or DEFAULT_USER
+    grace = settings.termination_grace_period_seconds or DEFAULT_GRACE_SECONDS
+    resources = _resources(run, kind, settings.resources or Resources())
+    volumes, volume_mounts = mounts(run, snapshot, _shared_memory(run, kind))
+    container: Doc = {
+        "name": CONTAINER,
+        "image": image,
+        "args": _arguments(kind, grace),
+        "env": _environment(run, kind, settings, config, resources),
+        "resources": _requirements(resources, accelerators, run.spec.parallelism.resource_name),
+        "ports": [{"name": "http", "containerPort": HTTP_PORT}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": volume_mounts,
+    }
+    if settings.image_pull_policy:
+        container["imagePullPolicy"] = settings.image_pull_policy
+    if settings.env_from:
+        container["envFrom"] = [
+            {"prefix": ENV_FROM_PREFIX, "secretRef": {"name": source.secret_name}}
+            for source in settings.env_from
+        ]
+    spec: Doc = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": settings.fs_group or user,
+            # Without it a volume of many files is walked at every start.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+        "tolerations": _tolerations(settings),
+    }
+    spec |= _placement(settings)
+    return {
+        "metadata": {
+            "labels": {**_unreserved(settings.labels), **labels},
+            "annotations": {
+                **_unreserved(settings.annotations),
+                PLAN_ANNOTATION: json.dumps(plan.document(), separators=(",", ":")),
+                ACCELERATORS_ANNOTATION: str(accelerators),
+            },
+        },
+        "spec": spec,
+    }
+
+
+def _arguments(kind: StepKind, grace: int) -> list[str]:
+    options = {
+        "--plan": "/plan/plan.json",
+        "--benchmarks": "/benchmarks",
+        "--work": "/work",
+        "--listen": f":{HTTP_PORT}",
+        "--termination-log": "/dev/termination-log",
+        "--grace-seconds": str(max(grace - FLUSH_SECONDS, grace // 2, 1)),
+        "--writer": "$(POD_UID)",
+    }
+    if kind.indexed:
+        options["--shard"] = "$(JOB_COMPLETION_INDEX)"
+    return [kind.command, *(part for option in options.items() for part in option)]
+
+
+def _environment(
+    run: EvaluationRun,
+    kind: StepKind,
+    settings: PodSettings,
+    config: OperatorConfig,
+    resources: Resources,
+) -> list[Doc]:
+    """Environment variables; those of the run come last, and reserved names are not among them."""
+    cache = "/cache" if run.spec.cache.volume else "/work/.cache"
+    plain = {
+        "HOME": "/work",
+        "HF_HOME": f"{cache}/huggingface",
+        "XDG_CACHE_HOME": "/work/.cache",
+        "NUMBA_CACHE_DIR": "/work/.cache/numba",
+        "OMP_NUM_THREADS": str(_threads(resources)),
+        **{variable.name: variable.value for variable in settings.env},
+    }
+    entries: dict[str, Doc] = {
+        "POD_UID": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        **{name: {"value": value} for name, value in plain.items()},
+    }
+    if kind.indexed:  # the Job controller would add it behind the arguments that name it
+        path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+        entries["JOB_COMPLETION_INDEX"] = {"valueFrom": {"fieldRef": {"fieldPath": path}}}
+    source = run.spec.model.source
+    if source.hugging_face and source.hugging_face.token_secret:
+        secret = source.hugging_face.token_secret
+        entries["HF_TOKEN"] = _from_secret(secret.name, secret.key)
+    if source.endpoint:
+        # Clients of this API refuse to start without a key, also where the server wants none.
+        key = source.endpoint.secret
+        entries["OPENAI_API_KEY"] = _from_secret(key.name, key.key) if key else {"value": "none"}
+    store = s3_store(run.spec, config)
+    if store is not None and store.secret_name:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            entries[name] = _from_secret(store.secret_name, name)
+        entries["AWS_EC2_METADATA_DISABLED"] = {"value": "true"}
+    return [{"name": name, **entry} for name, entry in entries.items()]
+
+
+def _from_secret(name: str, key: str) -> Doc:
+    return {"valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+def _resolved(run: EvaluationRun) -> ResolvedModel:
+    model = run.spec.model
+    profile = builtin_profiles().get(model.profile or "", GENERIC)
+    return resolve(
+        model,
+        profile,
+        accelerators=run.spec.parallelism.accelerators_per_shard,
+        batch_size=run.spec.evaluation.batch_size,
+    )
+
+
+def _resources(run: EvaluationRun, kind: StepKind, asked: Resources) -> Resources:
+    """CPU, memory and disk: the run's, else the profile's for the pods that hold the model."""
+    memory, cpu = LIGHT.memory, LIGHT.cpu
+    if kind in (ANSWER, ALL):
+        model = _resolved(run)
+        memory = model.memory or LIGHT.memory
+        cpu = str(max(4 * model.accelerators, 2)) if model.accelerators else "2"
+        if run.spec.model.source.endpoint is not None:
+            memory, cpu = LIGHT.memory, LIGHT.cpu
+    return asked.model_copy(
+        update={"memory": asked.memory or memory, "cpu": asked.cpu or cpu},
+    )
+
+
+def _requirements(resources: Resources, accelerators: int, resource_name: str) -> Doc:
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    if resources.cpu:
+        requests["cpu"] = resources.cpu  # no limit: throttling helps nobody
+    if resources.memory:
+        requests["memory"] = limits["memory"] = resources.memory
+    if resources.ephemeral_storage:
+        requests["ephemeral-storage"] = resources.ephemeral_storage
+        limits["ephemeral-storage"] = resources.ephemeral_storage
+    if accelerators:
+        limits[resource_name] = str(accelerators)
+    return {"requests": requests, "limits": limits}
+
+
+def _threads(resources: Resources) -> int:
+    """Threads for the CPUs asked for: a library would start one for each CPU of the node."""
+    cpu = resources.cpu or "1"
+    whole = float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
+    return max(math.floor(whole), 1)
+
+
+def _shared_memory(run: EvaluationRun, kind: StepKind) -> str | None:
+    settings = settings_of(run, kind)
+    if settings.shared_memory or kind not in (ANSWER, ALL):
+        return settings.shared_memory
+    return _resolved(run).shared_memory
+
+
+def _tolerations(settings: PodSettings) -> list[Doc]:
+    wanted = [entry.document() for entry in settings.tolerations]
+    named = {entry.get("key") for entry in wanted}
+    lost = [
+        {
+            "key": f"node.kubernetes.io/{trouble}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": LOST_NODE_SECONDS,
+        }
+        for trouble in ("not-ready", "unreachable")
+    ]
+    return wanted + [entry for entry in lost if entry["key"] not in named]
+
+
+def _placement(settings: PodSettings) -> Doc:
+    values: Doc = {
+        "nodeSelector": settings.node_selector,
+        "affinity": settings.affinity,
+        "priorityClassName": settings.priority_class_name,
+        "serviceAccountName": settings.service_account_name,
+        "runtimeClassName": settings.runtime_class_name,
+        "schedulerName": settings.scheduler_name,
+        "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _unreserved(entries: dict[str, str]) -> dict[str, str]:
+    """Without names that Kubernetes or this project reads: a run may not pretend with them."""
+    return {
+        name: value
+        for name, value in entries.items()
+        if not name.partition("/")[0].endswith(("lmms-eval.io", "kubernetes.io", "k8s.io"))
+        and not name.startswith(("job-name", "controller-uid"))
+    }

@@ -1,0 +1,150 @@
+"""The status of a run, whole, for each thing that can be decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from evalrun_api.status import Phase
+from evalrun_api.termination import TerminationMessage
+from evalrun_operator import conditions, summary, usage
+from evalrun_operator.attempts import Attempt
+from evalrun_operator.case import Case
+from evalrun_operator.conditions import Verdict, timestamp
+from evalrun_operator.decisions import Doc
+from evalrun_operator.outcomes import Failure
+from evalrun_operator.progress import progress_status
+from evalrun_operator.steps import ANSWER, ANSWERING
+from evalrun_operator.text import tidy
+
+URGENT = ("phase", "step", "startTime", "completionTime", "resumes", "results", "scores")
+
+
+def working(
+    case: Case, phase: Phase, message: str, stalled: tuple[str, str] | None = None, **fields: Any
+) -> Doc:
+    """Of a run that is under way. fields: of the status, where they change."""
+    verdicts = conditions.at_work(phase, message, stalled)
+    if fields.get("resumes"):
+        verdicts += conditions.resumed()
+    return _status(case, verdicts, answered=phase == "Scoring", phase=phase, **fields)
+
+
+def suspended(case: Case, stopped: bool, **fields: Any) -> Doc:
+    """Of a suspended run. stopped: whether its pods are gone."""
+    message = (
+        "suspended; finished answers are stored, set suspend: false to go on"
+        if stopped
+        else "stopping: pods store what is finished and end"
+    )
+    verdicts = conditions.suspended(stopped, message)
+    return _status(case, verdicts, answered=False, phase="Suspended", **fields)
+
+
+def succeeded(case: Case, message: TerminationMessage, results: Doc, **fields: Any) -> Doc:
+    """Of a run that has its results."""
+    scores = message.scores
+    told = summary.headline(scores) or "scored"
+    doubt = (
+        f"{message.invalid} answers are empty or failed: more than integrity.maxInvalidFraction"
+        " of a benchmark allows"
+    )
+    verdicts = conditions.succeeded(message.trusted is not False, told, doubt)
+    fields |= {
+        "phase": "Succeeded",
+        "completionTime": timestamp(case.now),
+        "results": results,
+        "scores": [score.document() for score in scores],
+        "headline": tidy(told) if scores else None,
+    }
+    return _status(case, verdicts, answered=True, **fields)
+
+
+def failed(case: Case, failure: Failure, **fields: Any) -> Doc:
+    """Of a run that is given up."""
+    verdicts = conditions.failed(failure.reason.name, failure.message)
+    fields |= {"phase": "Failed", "completionTime": timestamp(case.now)}
+    return _status(case, verdicts, answered=False, **fields)
+
+
+def refused(document: Doc, failure: Failure, now: Any) -> Doc:
+    """Of a run whose spec cannot even be read."""
+    before = document.get("status") or {}
+    generation = document["metadata"].get("generation") or 0
+    verdicts = conditions.failed(failure.reason.name, failure.message)
+    return {
+        **before,
+        "observedGeneration": generation,
+        "phase": "Failed",
+        "completionTime": timestamp(now),
+        "conditions": conditions.merge(before.get("conditions") or (), verdicts, generation, now),
+    }
+
+
+def is_urgent(before: Doc, after: Doc) -> bool:
+    """Whether a change of status cannot wait: everything but progress, counts and messages."""
+    return any(before.get(name) != after.get(name) for name in URGENT) or _said(before) != _said(
+        after
+    )
+
+
+def _said(status: Doc) -> set[tuple[str, str, str]]:
+    return {
+        (entry["type"], entry["status"], entry["reason"])
+        for entry in status.get("conditions") or ()
+    }
+
+
+def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields: Any) -> Doc:
+    """The status as it was, with what is known now and `fields` in their place."""
+    before, spec = case.status, case.run.spec
+    generation = case.document["metadata"].get("generation") or 0
+    answering = [attempt for attempt in case.attempts if attempt.command in ANSWERING]
+    messages = case.messages()
+    job = case.job(ANSWER)
+    status: Doc = {
+        **before,
+        "observedGeneration": generation,
+        "model": tidy(summary.model_text(spec)),
+        "benchmarks": tidy(summary.benchmarks_text(spec)),
+        "progress": progress_status(
+            before.get("progress") or {},
+            case.attempts,
+            case.observed.progress,
+            case.requests_total,
+            answered=answered,
+        ),
+        "answers": summary.answers_status(
+            before.get("answers") or {},
+            messages,
+            case.ledger,
+            case.requests_total,
+            over=answered,
+        ),
+        "provenance": summary.provenance_status(
+            before.get("provenance") or {}, messages, _image(answering)
+        ),
+        "shards": summary.shards_status(
+            job, answering, spec.parallelism.shards, case.ledger, before.get("shards") or {}
+        ),
+        "gonePods": usage.record(case.gone),
+        "usage": _usage(case),
+        **fields,
+        "conditions": conditions.merge(
+            before.get("conditions") or (), verdicts, generation, case.now
+        ),
+    }
+    return {name: value for name, value in status.items() if value not in (None, [], "")}
+
+
+def _usage(case: Case) -> Doc | None:
+    """What was used; it never falls, also where pods went unseen."""
+    now = usage.usage_status(case.ledger, case.config)
+    before: Doc | None = case.status.get("usage")
+    if now is None or before is None:
+        return now or before
+    return max(now, before, key=lambda entry: float(entry.get("gpuSeconds") or 0))
+
+
+def _image(attempts: list[Attempt]) -> str | None:
+    return next((attempt.image_id for attempt in attempts if attempt.image_id), None)

@@ -1,0 +1,132 @@
+"""What a status says of a run for people: its table columns, counts and conclusions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from evalrun_api.spec import EvaluationRunSpec
+from evalrun_api.status import Score
+from evalrun_api.termination import TerminationMessage
+from evalrun_operator.attempts import Attempt
+from evalrun_operator.decisions import Doc, Ledger
+from evalrun_operator.steps import ANSWERING
+
+MANY = 3
+
+
+def model_text(spec: EvaluationRunSpec) -> str:
+    """The model, for the table."""
+    source = spec.model.source
+    if source.hugging_face is not None:
+        return source.hugging_face.repo
+    if source.endpoint is not None:
+        return source.endpoint.model
+    assert source.volume is not None
+    return "/".join(part for part in (source.volume.claim_name, source.volume.path) if part)
+
+
+def benchmarks_text(spec: EvaluationRunSpec) -> str:
+    """The benchmarks, for the table."""
+    names = [
+        entry.name or (entry.benchmark_ref.name if entry.benchmark_ref else "")
+        for entry in spec.benchmarks
+    ]
+    more = len(names) - MANY
+    return ",".join(names[:MANY]) + (f" +{more}" if more > 0 else "")
+
+
+def headline(scores: Iterable[Score]) -> str | None:
+    """The first score, for the table."""
+    first = next(iter(scores), None)
+    return f"{first.metric} {first.value}" if first else None
+
+
+def shards_status(
+    job: Doc | None, attempts: Iterable[Attempt], total: int, ledger: Ledger, before: Doc
+) -> Doc:
+    """status.shards. job: the one that answers, while there is one."""
+    found = {
+        "total": total,
+        "active": sum(
+            attempt.command in ANSWERING and attempt.state == "Running" for attempt in attempts
+        ),
+        "succeeded": before.get("succeeded", 0),
+        "failed": before.get("failed", 0),
+        "restarts": ledger.failures,
+        "ignoredRestarts": ledger.disruptions,
+    }
+    if job is not None:
+        status = job.get("status") or {}
+        found["succeeded"] = int(status.get("succeeded") or 0)
+        found["failed"] = count_indexes(status.get("failedIndexes"))
+    return found
+
+
+def count_indexes(text: object) -> int:
+    """How many indexes a list such as 1,3-5 names."""
+    if not isinstance(text, str) or not text:
+        return 0
+    count = 0
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last.isdigit() or not last):
+            count += int(last or first) - int(first) + 1
+    return count
+
+
+def answers_status(
+    before: Doc, messages: Iterable[TerminationMessage], ledger: Ledger, total: int, *, over: bool
+) -> Doc | None:
+    """status.answers. over: whether the answering has ended, so that the rest was there before."""
+    digest = before.get("digest")
+    invalid = before.get("invalid", 0)
+    for message in messages:
+        if message.answers_digest and _is_digest(message.answers_digest):
+            digest = message.answers_digest
+        invalid = max(invalid, message.invalid)
+    computed = max(ledger.computed, before.get("computed", 0))
+    reused = max(total - computed, 0) if over else before.get("reused", 0)
+    if digest is None and not computed:
+        return None
+    found: Doc = {"reused": reused, "computed": computed, "invalid": invalid}
+    return found | ({"digest": digest} if digest else {})
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+
+
+def results_status(message: TerminationMessage) -> Doc | None:
+    """status.results; None unless the message has both address and digest."""
+    if not message.results_uri or not message.results_digest:
+        return None
+    if not _is_digest(message.results_digest):
+        return None
+    return {"uri": message.results_uri, "digest": message.results_digest}
+
+
+def provenance_status(
+    before: Doc, messages: Iterable[TerminationMessage], image: str | None
+) -> Doc | None:
+    """status.provenance, as far as it is known."""
+    found = dict(before)
+    if image:
+        found["image"] = image[:1024]
+    for message in messages:
+        said = {
+            "lmmsEval": message.lmms_eval,
+            "modelRevision": message.model_revision,
+            "determinism": message.determinism,
+        }
+        found |= {name: value for name, value in said.items() if value}
+    return found or None
+
+
+def time_status(before: Doc, finished: Iterable[TerminationMessage]) -> Doc | None:
+    """status.time with what the attempts of a step that has just ended say they spent."""
+    found = dict(before)
+    for message in finished:
+        if message.seconds is not None:
+            for name, seconds in message.seconds.document().items():
+                found[name] = min(found.get(name, 0) + seconds, 2**53)
+    return found or None
