@@ -83,3 +83,18 @@ versitygw:
 	    echo "Go is missing (https://go.dev/dl or your distribution's package golang): tests with S3 will be skipped" >&2; \
 	  fi; \
 	fi
+
+# A real cluster on this machine, for the tests and for a person: tests/cluster. Needs root, Debian and Go.
+CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
+
+.PHONY: cluster-tools
+cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8 minutes of Go compiling)
+	@$(CLUSTER) tools
+
+.PHONY: cluster
+cluster: cluster-tools ## Start a real one-node cluster in the background, and say how to use it
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## End the cluster, and clear what killed tests left
+	@$(CLUSTER) down

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # package `cluster`
+pytest_plugins = ["cluster.fixtures"]
 
 _seen: list[tuple[str, str, str]] = []
 _figures: list[str] = []

@@ -1,0 +1,124 @@
+"""A cluster for a person to play with, kept by a process in the background."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster import places
+from cluster.cluster import Cluster, cluster
+from cluster.ledger import clear_dead
+from cluster.processes import Identity
+from cluster.progress import say, step
+from cluster.tools import MissingError
+
+PURPOSE = "`make cluster` (`make cluster-down` ends it)"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a person needs to know of it."""
+
+    keeper: int
+    started: int
+    kubeconfig: str
+    s3_endpoint: str
+    s3_environment: dict[str, str]
+
+    @classmethod
+    def find(cls) -> Kept | None:
+        """The cluster that is up."""
+        try:
+            found = cls(**json.loads(_file().read_text()))
+        except FileNotFoundError:
+            return None
+        return found if found.identity.is_alive() else None
+
+    @property
+    def identity(self) -> Identity:
+        """Of the process that keeps it."""
+        return Identity(self.keeper, self.started)
+
+    def describe(self) -> str:
+        """Lines for a shell to read."""
+        lines = [f"export KUBECONFIG={self.kubeconfig}"]
+        lines += [f"export {name}={value}" for name, value in self.s3_environment.items()]
+        return "\n".join(lines)
+
+
+def _file() -> Path:
+    return places.state() / "cluster.json"
+
+
+def up() -> None:
+    """Start one, unless it is up. Raises MissingError."""
+    kept = Kept.find()
+    if kept is None:
+        with step("starting a cluster"):
+            kept = _start()
+    else:
+        say("the cluster is up already")
+    print(kept.describe(), flush=True)
+    say(f"S3 with bucket `evaluations`: {kept.s3_endpoint}. `make cluster-down` ends the cluster.")
+
+
+def _start() -> Kept:
+    places.state().mkdir(parents=True, exist_ok=True)
+    log = places.state() / "cluster.log"
+    with log.open("wb") as target:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "cluster", "keep"],
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=target,
+            start_new_session=True,
+        )
+    while (kept := Kept.find()) is None:
+        if keeper.poll() is not None:
+            raise MissingError(f"no cluster has started:\n{log.read_text()}")
+        time.sleep(0.1)
+    keeper.returncode = 0  # it goes on without us, which subprocess would warn about
+    return kept
+
+
+def keep() -> None:
+    """Be the process that keeps it, until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with cluster(PURPOSE) as started:
+        _write(started)
+        try:
+            while True:
+                signal.pause()
+        finally:
+            _file().unlink()
+
+
+def _write(started: Cluster) -> None:
+    kubeconfig = places.state() / "kubeconfig"
+    shutil.copy(started.kubeconfig, kubeconfig)
+    kubeconfig.chmod(0o600)
+    me = Identity.of(os.getpid())
+    kept = Kept(me.pid, me.started, str(kubeconfig), started.s3.endpoint, started.s3.environment)
+    new = _file().with_suffix(".new")
+    new.write_text(json.dumps(asdict(kept)))
+    new.rename(_file())
+
+
+def down() -> None:
+    """End it, and clear what dead owners of other clusters left."""
+    kept = Kept.find()
+    if kept is not None:
+        with step("ending the cluster"):
+            kept.identity.end(60)
+    left = clear_dead()
+    for what in left:
+        say(f"cleared {what}")
+    if kept is None and not left:
+        say("there is no cluster, and nothing is left of one")

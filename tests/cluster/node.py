@@ -1,0 +1,309 @@
+"""A node: containerd and a kubelet in namespaces of their own, and GPUs that are only advertised.
+
+All of the node's processes live in one process namespace and one mount namespace (`node_init.sh`),
+so that ending its first process ends every container and unmounts everything. Pods reach what
+listens on the bridge's address, and nothing else: there is no forwarding and no kube-proxy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from cluster import cgroups, places, tools
+from cluster.access import until
+from cluster.control_plane import NODE_NAME, ControlPlane
+from cluster.ledger import Ledger, remove_bridge, remove_cgroup
+from cluster.ports import free_ports
+from cluster.processes import Child, Identity
+from cluster.tools import MissingError
+
+GPU = "nvidia.com/gpu"
+
+LOCK = Path("/run/lmms-eval-operator-node.lock")
+
+BRIDGE = "evalrun0"
+
+_SUBNETS = [ipaddress.IPv4Network(f"10.{n}.77.0/24") for n in (213, 214, 215)]
+
+CNI_PLUGINS = "/usr/lib/cni"  # Debian's
+
+
+class NodeLock:
+    """There is one node on a machine at a time: it has one bridge and one store of images."""
+
+    def __init__(self, purpose: str) -> None:
+        """Take it. Raises MissingError when another has it."""
+        self._file = LOCK.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            owner = self._file.read().strip()
+            self._file.close()
+            raise MissingError(f"there is a cluster on this machine already: {owner}") from None
+        self._file.truncate(0)
+        self._file.write(f"{purpose}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let another have it. The end of the process does so too."""
+        self._file.close()
+
+
+class Bridge:
+    """The network of the pods, with an address of the host."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Make it, on a subnet that nothing here uses."""
+        self.subnet = _free_subnet()
+        self.host_ip = str(self.subnet[1])
+        remove_bridge(BRIDGE)  # only who holds the lock comes here
+        ledger.bridge(BRIDGE)
+        _ip("link", "add", BRIDGE, "type", "bridge")
+        _ip("address", "add", f"{self.host_ip}/{self.subnet.prefixlen}", "dev", BRIDGE)
+        _ip("link", "set", BRIDGE, "up")
+
+    def remove(self) -> None:
+        """Remove it."""
+        remove_bridge(BRIDGE)
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def _free_subnet() -> ipaddress.IPv4Network:
+    used = []
+    for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all") or "[]"):
+        target = route["dst"].replace("default", "0.0.0.0/0")
+        network = ipaddress.ip_network(target, strict=False)
+        if network.prefixlen and route.get("dev") != BRIDGE:
+            used.append(network)
+    for subnet in _SUBNETS:
+        if not any(subnet.overlaps(network) for network in used):
+            return subnet
+    raise MissingError(f"every subnet for pods is in use here: {', '.join(map(str, _SUBNETS))}")
+
+
+class Node:
+    """The node of a control plane that listens on a bridge's address."""
+
+    name = NODE_NAME
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        bridge: Bridge,
+        folder: Path,
+        ledger: Ledger,
+        gpus: int = 4,
+    ) -> None:
+        """Nothing is started. folder: exists and is empty, its path is short."""
+        self.gpus = gpus
+        self._control_plane = control_plane
+        self._bridge = bridge
+        self._folder = folder
+        self._ledger = ledger
+        self._socket = folder / "containerd.sock"
+        self._cgroups: list[Path] = []
+        self._child: Child | None = None
+        self._init: Identity | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready and its GPUs can be asked for."""
+        self._configure()
+        self._enter()
+        until("the node is ready", self._is_ready, 90)
+        advertised = {GPU: str(self.gpus)}
+        # Allocatable too, or it would follow at the kubelet's next report only.
+        patch = {"status": {"capacity": advertised, "allocatable": advertised}}
+        node = ("node", self.name, "--subresource=status", "--type=merge")
+        self._control_plane.kubectl("patch", *node, "--patch", json.dumps(patch))
+
+    def stop(self) -> None:
+        """End every process of the node; its mounts go with them."""
+        if self._init is not None:
+            self._init.end(20)
+        if self._child is not None:
+            self._child.end()  # with it its children, had none been found
+        for folder in self._cgroups:
+            remove_cgroup(folder)
+
+    def logs(self) -> dict[str, Path]:
+        """The log of each program."""
+        return {name: self._folder / f"{name}.log" for name in ("containerd", "kubelet", "init")}
+
+    def ctr(self, *arguments: str, check: bool = True) -> str:
+        """Run containerd's client; what it wrote. With check, raises AssertionError."""
+        ctr = str(tools.containerd() / "ctr")
+        command = [ctr, "--address", str(self._socket), "--namespace", "k8s.io"]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"ctr {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def import_image(self, archive: Path) -> None:
+        """Bring the images of an archive (OCI or Docker) into the node."""
+        self.ctr("images", "import", str(archive))
+
+    def _enter(self) -> None:
+        """Start the first process inside its namespaces, and find out which it is."""
+        for folder in cgroups.own():
+            remove_cgroup(folder)
+            self._ledger.cgroup(folder)
+            self._cgroups.append(folder)
+            cgroups.make(folder)
+        here = Path(__file__).parent
+        command: list[str | Path] = ["bash", here / "node_start.sh", *self._cgroups, "--"]
+        command += ["unshare", "--mount", "--cgroup", "--pid", "--fork", "--mount-proc"]
+        command += ["--kill-child=KILL", "bash", here / "node_init.sh", *self._kubelet()]
+        self._child = Child.start(
+            "the node",
+            command,
+            self._folder / "init.log",
+            {
+                "FOLDER": str(self._folder),
+                "CONTAINERD": str(tools.containerd()),
+                "STORE": str(store()),
+                "IMAGES": " ".join(f"{name}={file}" for name, file in tools.images().items()),
+                "CGROUP_VERSION": str(cgroups.version()),
+            },
+        )
+        self._ledger.process("unshare", self._child.identity)
+        until("the node's first process", self._has_found_init, 10, 0.02)
+
+    def _has_found_init(self) -> bool:
+        """Whether unshare has its one child, which is sent the signals that unshare ignores."""
+        assert self._child is not None
+        self._child.check()
+        pid = self._child.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if not children:
+            return False
+        self._init = Identity.of(int(children[0]))
+        self._ledger.process("the node's first process", self._init)
+        return True
+
+    def _is_ready(self) -> bool:
+        assert self._child is not None
+        self._child.check()
+        path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+        got = self._control_plane.kubectl("get", "node", self.name, "--output", path, check=False)
+        return got.stdout == "True"
+
+    def _kubelet(self) -> list[str | Path]:
+        return [
+            self._control_plane.tools["kubelet"],
+            f"--config={self._folder / 'kubelet.json'}",
+            f"--kubeconfig={self._control_plane.folder / 'kubelet.kubeconfig'}",
+            f"--hostname-override={self.name}",
+            f"--node-ip={self._bridge.host_ip}",
+            f"--root-dir={self._folder / 'kubelet'}",
+            f"--cert-dir={self._folder / 'kubelet' / 'pki'}",
+            "--v=2",
+        ]
+
+    def _configure(self) -> None:
+        store().mkdir(parents=True, exist_ok=True)
+        for name in ("cni", "kubelet"):
+            (self._folder / name).mkdir()
+        self._write_json("cni/10-bridge.conflist", self._network_config())
+        self._write_json("kubelet.json", self._kubelet_config())
+        (self._folder / "resolv.conf").write_text(f"nameserver {self._bridge.host_ip}\n")
+        serving = self._containerd_config()
+        (self._folder / "containerd.toml").write_text(serving)
+        disabled = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]'
+        (self._folder / "tidying.toml").write_text(serving.replace("version = 2", disabled, 1))
+
+    def _write_json(self, name: str, document: object) -> None:
+        (self._folder / name).write_text(json.dumps(document, indent=1))
+
+    def _network_config(self) -> dict[str, object]:
+        host_ip, subnet = self._bridge.host_ip, self._bridge.subnet
+        addresses = {"subnet": str(subnet), "rangeStart": str(subnet[10]), "gateway": host_ip}
+        bridge = {
+            "type": "bridge",
+            "bridge": BRIDGE,
+            "isGateway": False,
+            "ipMasq": False,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self._folder / "addresses"),
+                "ranges": [[addresses]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+        ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+        return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge, ports]}
+
+    def _kubelet_config(self) -> dict[str, object]:
+        pki = self._control_plane.folder / "pki"
+        port, health_port = free_ports(self._bridge.host_ip, 2)
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": self._bridge.host_ip,
+            "port": port,
+            "readOnlyPort": 0,
+            "healthzPort": health_port,
+            "containerRuntimeEndpoint": f"unix://{self._socket}",
+            "imageServiceEndpoint": f"unix://{self._socket}",
+            "cgroupDriver": "cgroupfs",  # containerd 1.6 cannot tell
+            "enforceNodeAllocatable": ["pods"],
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": str(pki / "ca.crt")},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": str(pki / "kubelet-serving.crt"),
+            "tlsPrivateKeyFile": str(pki / "kubelet-serving.key"),
+            "clusterDomain": "cluster.local",
+            "clusterDNS": [self._bridge.host_ip],
+            "resolvConf": str(self._folder / "resolv.conf"),
+            "podLogsDir": str(self._folder / "pod-logs"),
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,  # never
+            "imageGCLowThresholdPercent": 99,
+            "makeIPTablesUtilChains": False,  # it would write them into the host's tables
+        }
+
+    def _containerd_config(self) -> str:
+        return f"""\
+version = 2
+root = "{store()}"
+state = "{self._folder / "state"}"
+[grpc]
+  address = "{self._socket}"
+[ttrpc]
+  address = "{self._folder / "containerd.ttrpc"}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{self._folder / "opt"}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{tools.PAUSE}"
+  # Without CAP_SYS_RESOURCE every sandbox would fail: "can't get final child's PID from pipe: EOF".
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{CNI_PLUGINS}"
+    conf_dir = "{self._folder / "cni"}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"""
+
+
+def store() -> Path:
+    """Where the node's images are kept, unpacked, from one node to the next."""
+    return places.cache() / "node-images"

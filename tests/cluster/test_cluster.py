@@ -1,0 +1,171 @@
+"""The cluster itself: pods run as the product's do, and nothing is left of it in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import cgroups
+from cluster.cluster import Cluster
+from cluster.control_plane import ControlPlane
+from cluster.node import NodeLock
+from cluster.tools import MissingError
+
+pytestmark = pytest.mark.e2e
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: probe}
+spec:
+  backoffLimit: 0
+  template:
+    spec:
+      restartPolicy: Never
+      automountServiceAccountToken: false
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 65532
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+        - name: probe
+          image: busybox:test
+          command: [sh, -c, COMMAND]
+          resources: {limits: {nvidia.com/gpu: 1}}
+          securityContext:
+            readOnlyRootFilesystem: true
+            allowPrivilegeEscalation: false
+            capabilities: {drop: [ALL]}
+"""
+
+
+def run(cluster: Cluster, command: str) -> str:
+    """What a command writes in a pod that is confined as the product's are."""
+    namespace = cluster.namespace()
+    cluster.kubectl(
+        "-n", namespace, "apply", "-f", "-", input=JOB.replace("COMMAND", f'"{command}"')
+    )
+    done = ("--for=condition=complete", "job/probe", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", *done)
+    return cluster.kubectl("-n", namespace, "logs", "job/probe").stdout
+
+
+def test_a_confined_pod_with_a_gpu_completes(cluster: Cluster) -> None:
+    written = run(cluster, "id -u; touch /x || echo read-only")
+    assert "65532" in written
+    assert "read-only" in written
+
+
+def test_pods_reach_the_store_and_the_api_server(cluster: Cluster) -> None:
+    api = f"nc -w 5 {cluster.host_ip} {cluster.api_port} < /dev/null && echo api"
+    store = f"wget -q -O - {cluster.s3.endpoint} 2>&1 | cat"
+    written = run(cluster, f"{api}; {store}")
+    assert "api" in written
+    assert "403 Forbidden" in written  # an anonymous request, answered
+
+
+def test_a_missing_image_fails_at_once(cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    cluster.kubectl("-n", namespace, "run", "probe", "--image=docker.io/library/absent:1")
+    path = "{.status.containerStatuses[0].state.waiting.reason}"
+    deadline = time.monotonic() + 30
+    while "Pull" not in (
+        reason := cluster.kubectl(
+            "-n", namespace, "get", "pod", "probe", "-o", f"jsonpath={path}"
+        ).stdout
+    ):
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.2)
+    assert reason in ("ErrImagePull", "ImagePullBackOff")
+
+
+def test_there_is_one_node_on_a_machine(cluster: Cluster) -> None:
+    with pytest.raises(MissingError, match=f"already: tests, process {os.getpid()}"):
+        NodeLock("another")
+
+
+def test_writes_can_be_counted(control_plane: ControlPlane) -> None:
+    namespace = control_plane.namespace()
+    control_plane.kubectl("-n", namespace, "create", "configmap", "counted")
+    log = control_plane.audit_log.read_text().splitlines()
+    created = [line for line in log if '"name":"counted"' in line and '"verb":"create"' in line]
+    assert len(created) == 1
+
+
+OTHER_BRIDGE = "evalrun9"
+
+CHILD = f"""
+import subprocess, time
+from cluster import cgroups
+from cluster.cluster import control_plane
+with control_plane("a test") as started:
+    started._ledger.bridge("{OTHER_BRIDGE}")
+    subprocess.run(["ip", "link", "add", "{OTHER_BRIDGE}", "type", "bridge"], check=True)
+    for group in cgroups.own("other"):
+        started._ledger.cgroup(group)
+        cgroups.make(group)
+    print(started.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def other_process() -> Iterator[Callable[[], tuple[subprocess.Popen[str], Path]]]:
+    """Starts a process with a control plane of its own; gives it and the cluster's folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> tuple[subprocess.Popen[str], Path]:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name the folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = file.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in command:
+            found.append(command.replace("\0", " "))
+    return found
+
+
+def left_of(folder: Path) -> list[str]:
+    """What is still there of the other process' cluster."""
+    paths = [folder, Path("/sys/class/net") / OTHER_BRIDGE, *cgroups.own("other")]
+    return processes_of(folder) + [str(path) for path in paths if path.exists()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_nothing_is_left_of_a_cluster_whose_owner_ends(
+    other_process: Callable[[], tuple[subprocess.Popen[str], Path]], number: signal.Signals
+) -> None:
+    process, folder = other_process()
+    assert len(left_of(folder)) >= 7
+    process.send_signal(number)
+    process.wait(20)
+    deadline = time.monotonic() + 20
+    while left := left_of(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
