@@ -1,4 +1,4 @@
-"""A real cluster with the operator in it, installed as the README says, and a plain lmms-eval run."""
+"""A real cluster with the operator installed as the README says, and a plain lmms-eval run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cluster import demo
 from cluster.cluster import Cluster
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from space import EXAMPLE, ROOT, Space
-
-DOCUMENTS = yaml.safe_load((EXAMPLE / "gpu.yaml").read_text())["spec"]["benchmarks"][0]["limit"]
+from space import DOCUMENTS, EXAMPLE, ROOT, Space
 
 
 @pytest.fixture(scope="session")

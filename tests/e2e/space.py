@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from cluster.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "easy-vqa"
+DOCUMENTS: int = yaml.safe_load((EXAMPLE / "gpu.yaml").read_text())["spec"]["benchmarks"][0][
+    "limit"
+]
+"""How many documents the runs of these tests ask for."""
 COMPARED = ("results", "groups", "n-samples", "versions", "n-shot", "higher_is_better")
 
 Doc = dict[str, Any]

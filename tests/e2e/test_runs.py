@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import DOCUMENTS
-from space import Space, assert_equal
+from space import DOCUMENTS, Space, assert_equal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
 

@@ -1,0 +1,103 @@
+"""Runs that cannot succeed: each says why, in a reason of its own, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from space import Space
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
+
+
+def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The expected reason, and the spec, by name."""
+    return {
+        "wrong-model-path": (
+            "ModelNotFound",
+            {"model": {"source": {"volume": {"path": "no-such-model"}}}},
+        ),
+        "missing-secret": (
+            "SecretNotFound",
+            {
+                "results": {"s3": {"uri": "s3://evaluations/x", "secretName": "nobody-made-it"}},
+                "startDeadlineSeconds": 5,
+            },
+        ),
+        "unreachable-s3": (
+            "StoreUnavailable",
+            {
+                "results": {
+                    "s3": {
+                        "uri": "s3://evaluations/x",
+                        "endpoint": "http://127.0.0.1:9",
+                        "secretName": "demo-s3",
+                    }
+                },
+                "retryLimit": 0,
+            },
+        ),
+        "out-of-memory": (
+            "OutOfMemory",
+            {"preparePod": {"resources": {"memory": "200Mi"}}, "retryLimit": 1},
+        ),
+        "unpullable-image": (
+            "ImagePullFailed",
+            {
+                "answerPod": {"image": "registry.invalid/nobody/made:it"},
+                "startDeadlineSeconds": 5,
+            },
+        ),
+        "too-many-gpus": (
+            "Unschedulable",
+            {"parallelism": {"acceleratorsPerShard": 64}, "startDeadlineSeconds": 20},
+        ),
+        "unknown-task": (
+            "UnknownBenchmark",
+            {
+                "answerPod": {"image": custom_image},
+                "benchmarks": [{"name": "mme"}],
+            },
+        ),
+        "over-its-deadline": ("DeadlineExceeded", {"activeDeadlineSeconds": 6}),
+    }
+
+
+def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
+    space: Space,
+    show_message: Callable[[object, str], None],
+    show_figure: Callable[[str], None],
+    clock: Callable[[], str],
+) -> None:
+    image = space.cluster.derive_image("runner-without-mme", removed=["lmms_eval/tasks/mme"])
+    expected = runs(image)
+    for name, (_, spec) in expected.items():
+        space.apply("gpu.yaml", name=name, **spec)
+    found = {}
+    for name in expected:
+        status = space.finished(name)
+        failed = space.condition(name, "Failed")
+        found[name] = failed["reason"]
+        show_message(failed["reason"], f"{name}: {failed['message']}")
+        assert status["phase"] == "Failed"
+        assert len(failed["message"]) > 40
+        assert space.condition(name, "Ready")["status"] == "False"
+        assert space.condition(name, "Stalled")["status"] == "True"
+    assert found == {name: reason for name, (reason, _) in expected.items()}
+    assert len(set(found.values())) == len(expected)
+
+    # Nothing holds a GPU any more, or waits for one.
+    for name in expected:
+        left = [
+            pod["metadata"]["name"]
+            for pod in space.pods(name)
+            if pod["status"]["phase"] in ("Pending", "Running")
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+        assert left == []
+    describe = space.kubectl("describe", "evr", "missing-secret")
+    assert "SecretNotFound" in describe
+    show_figure(
+        f"eight runs, eight reasons in {clock()}\nkubectl describe evr missing-secret:\n{describe}"
+    )

@@ -1,0 +1,161 @@
+"""The operator is killed, frozen and doubled while a run goes on: nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from space import DOCUMENTS, ROOT, Space, assert_equal
+
+from cluster.cluster import Cluster
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
+
+BIN = Path(sys.executable).parent
+KILLS = 20
+FROZEN_SECONDS = 30
+
+
+class Operators:
+    """Operator processes beside the cluster, in place of the ones in it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._cluster = cluster
+        self._folder = folder
+        self._config = folder / "config.yaml"
+        config = yaml.safe_load((ROOT / "config" / "demo" / "config.yaml").read_text())
+        self._config.write_text(yaml.safe_dump(config))
+        self._started = 0
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start one more."""
+        self._started += 1
+        log = (self._folder / f"operator-{self._started}.log").open("wb")
+        process = subprocess.Popen(
+            [
+                *(BIN / "evalrun-operator", "--config", self._config),
+                *("--listen", "127.0.0.1:0"),
+            ],
+            stdout=log,
+            stderr=log,
+            env={
+                **os.environ,
+                "KUBECONFIG": str(self._cluster.kubeconfig),
+                "POD_NAME": f"local-{self._started}",
+                "POD_NAMESPACE": "lmms-eval-system",
+            },
+        )
+        self.running.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """End one with SIGKILL."""
+        process.kill()
+        process.wait(10)
+        self.running.remove(process)
+
+    def end(self) -> None:
+        """End all."""
+        for process in list(self.running):
+            process.send_signal(signal.SIGCONT)
+            self.kill(process)
+
+
+@pytest.fixture
+def operators(installed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
+    deployment = ("-n", "lmms-eval-system", "scale", "deployment/lmms-eval-operator")
+    installed.kubectl(*deployment, "--replicas=0")
+    installed.kubectl(
+        *("-n", "lmms-eval-system", "wait", "--for=delete", "pod", "--timeout=60s"),
+        *("-l", "app.kubernetes.io/name=lmms-eval-operator"),
+    )
+    found = Operators(installed, tmp_path_factory.mktemp("operators"))
+    yield found
+    found.end()
+    installed.kubectl(*deployment, "--replicas=1")
+
+
+def created_jobs(space: Space) -> list[str]:
+    """Names of the Jobs that were created in the namespace, by the audit log."""
+    found = []
+    for line in space.cluster.audit_log.read_text().splitlines():
+        entry = json.loads(line)
+        reference = entry.get("objectRef") or {}
+        if (
+            entry["verb"] == "create"
+            and reference.get("resource") == "jobs"
+            and reference.get("namespace") == space.namespace
+            and entry["responseStatus"]["code"] == 201
+        ):
+            found.append(reference["name"])
+    return found
+
+
+def manifests(space: Space) -> int:
+    """Manifests in the store of runs of the namespace."""
+    listed = space.cluster.s3.client().list_objects_v2(
+        Bucket=space.cluster.s3.bucket, Prefix=f"demo/runs/{space.namespace}/"
+    )
+    return sum(entry["Key"].endswith("manifest.json") for entry in listed.get("Contents", []))
+
+
+def test_a_run_survives_twenty_kills_of_the_operator_a_freeze_and_two_replicas(
+    space: Space,
+    operators: Operators,
+    plain: dict[str, Any],
+    show_figure: Callable[[str], None],
+    clock: Callable[[], str],
+) -> None:
+    current = operators.start()
+    name = space.apply("gpu.yaml")
+    points = []
+    for number in range(KILLS):
+        time.sleep(0.4 + 0.35 * (number % 8))  # while it starts, lists, leads and writes
+        points.append(space.status(name).get("phase", "none"))
+        operators.kill(current)
+        current = operators.start()
+        if points[-1] == "Succeeded":
+            break
+    killed_during = {phase: points.count(phase) for phase in dict.fromkeys(points)}
+
+    second = operators.start()
+    current.send_signal(signal.SIGSTOP)
+    frozen_at = time.monotonic()
+    while time.monotonic() - frozen_at < FROZEN_SECONDS:
+        space.run(name)
+        time.sleep(1)
+    current.send_signal(signal.SIGCONT)
+
+    status = space.finished(name)
+    assert status["phase"] == "Succeeded", space.kubectl("describe", "evr", name)
+    assert_equal(space.results(status), plain)
+    assert sorted(created_jobs(space)) == [
+        f"{name}-{step}" for step in ("answer", "prepare", "score")
+    ]
+    assert manifests(space) == 1
+    assert status["answers"]["computed"] == DOCUMENTS
+
+    ended = space.run(name)
+    operators.kill(second)
+    operators.start()
+    space.kubectl("delete", "job", f"{name}-score")
+    time.sleep(20)
+    assert space.run(name)["status"] == ended["status"]
+    assert sorted(created_jobs(space)) == [
+        f"{name}-{step}" for step in ("answer", "prepare", "score")
+    ]
+    show_figure(
+        f"operator killed {len(points)} times (phase when it died: {killed_during}), frozen "
+        f"{FROZEN_SECONDS} s, two replicas: one Job a step, 1 manifest, status unchanged after a "
+        f"new operator and a deleted Job; {clock()}"
+    )
