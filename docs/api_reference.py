@@ -10,6 +10,7 @@ from markup import NONE, code, table
 from evalrun_api.benchmark import MAX_FILES_BYTES, BenchmarkSpec
 from evalrun_api.checks import TYPED_ARGS
 from evalrun_api.document import Document
+from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.pods import PodSettings
 from evalrun_api.spec import EvaluationRunSpec
 from evalrun_api.status import EvaluationRunStatus
@@ -63,6 +64,23 @@ def benchmark() -> str:
             "guide.\n",
             f"All files together may hold {MAX_FILES_BYTES // 1024} KiB, names included.\n",
             Reference(BenchmarkSpec).sections("spec"),
+        ]
+    )
+
+
+def operator_config() -> str:
+    """The operator's configuration file, field by field."""
+    config = Reference(OperatorConfig)
+    return "\n".join(
+        [
+            "# The operator's configuration\n",
+            "A YAML file, read at start (`evalrun-operator --config FILE`). In a cluster it is the "
+            "ConfigMap `lmms-eval-operator`, made from `config/default/config.yaml`: change the "
+            "file and apply the folder again, and new pods read it. A field that is not here is "
+            "refused.\n",
+            "A run gets what is risky only with two keys: the policy here allows it, **and** the "
+            "run asks for it.\n",
+            config.sections("config").replace("config.", ""),
         ]
     )
 

@@ -224,6 +224,10 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "troubleshooting.md": ("evalrun_api.reasons and evalrun_cli.exits", troubleshooting),
     "reference/evaluationrun.md": ("evalrun_api.spec and .status", api_reference.evaluationrun),
     "reference/benchmark.md": ("evalrun_api.benchmark", api_reference.benchmark),
+    "reference/operator-config.md": (
+        "evalrun_api.operator_config and .policy",
+        api_reference.operator_config,
+    ),
     "reference/profiles.md": ("evalrun_api/profiles", profiles),
     "reference/cli.md": ("evalrun_cli", cli),
 }
