@@ -57,6 +57,17 @@ class Ledger:
             self.computed + other.computed,
         )
 
+    def minus(self, part: Ledger) -> Ledger:
+        """What is left when a part is settled."""
+        if part == self:
+            return Ledger()  # floats would leave a rest
+        return Ledger(
+            max(self.gpu_seconds - part.gpu_seconds, 0.0),
+            max(self.failures - part.failures, 0),
+            max(self.disruptions - part.disruptions, 0),
+            max(self.computed - part.computed, 0),
+        )
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -68,6 +79,8 @@ class Observed:
     snapshot_absent: the API server was asked for it and has none.
     benchmarks: Benchmarks that were fetched for the run; None for one that does not exist.
     conflicts: objects that the run needs to create and that belong to someone else: kind/name.
+    refused: creates that the API server refuses, with its words, by kind/name: by a quota, an
+        admission webhook, a namespace that goes away. They are tried again, ever more rarely.
     gone: pods that vanished since the last status was written.
     """
 
@@ -79,6 +92,7 @@ class Observed:
     snapshot_absent: bool = False
     benchmarks: Mapping[str, Benchmark | None] = field(default_factory=dict)
     conflicts: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
 
 

@@ -1,0 +1,359 @@
+"""All that the operator knows of the cluster: runs, their Jobs and pods, and notes beside them.
+
+Synchronous and without a clock of its own. What our writes answered is put here at once, so that a
+decision never rests on a state older than our own last write.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from evalrun_api.benchmark import Benchmark
+from evalrun_api.progress import Progress
+from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
+from evalrun_operator.names import RUN_LABEL
+from evalrun_operator.owners import controller_uid
+from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
+from evalrun_operator.strip import KINDS, Kind, strip
+
+BENCHMARK_AGE = 30.0
+"""Seconds after which a Benchmark, or its absence, is looked up again."""
+
+Settle = Callable[[Doc, Progress | None], Ledger]
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is known of an active run beside its objects."""
+
+    snapshot: Snapshot | None = None
+    snapshot_absent: bool = False
+    benchmarks: dict[str, tuple[Benchmark | None, float]] = field(default_factory=dict)
+    conflicts: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    gone: Ledger = field(default_factory=Ledger)
+    doubts: list[tuple[Doc, Ledger]] = field(default_factory=list)
+
+
+def is_finished(run: Doc) -> bool:
+    """Whether a run has ended. It never changes again."""
+    return bool((run.get("status") or {}).get("completionTime"))
+
+
+class Store:
+    """Runs, Jobs and pods by the run that they belong to.
+
+    settle: what a pod that is gone contributed, from its last state and last progress.
+    clock: seconds that only grow.
+    """
+
+    def __init__(self, settle: Settle, clock: Callable[[], float]) -> None:
+        self._settle = settle
+        self._clock = clock
+        self._shelves: dict[Kind, Shelf] = {kind: Shelf() for kind in KINDS}
+        self._jobs_of: defaultdict[str, set[str]] = defaultdict(set)
+        self._pods_of: defaultdict[str, set[str]] = defaultdict(set)
+        self._run_of: dict[str, str] = {}
+        self._active: dict[str, RunKey] = {}
+        self._notes: dict[str, Notes] = {}
+        self._progress: dict[str, Progress] = {}
+        self._listed: set[Kind] = set()
+
+    # What is there
+
+    @property
+    def synced(self) -> bool:
+        """Whether each kind has been listed: before, an absence means nothing."""
+        return len(self._listed) == len(KINDS)
+
+    def count(self, kind: Kind) -> int:
+        """How many objects of a kind are held."""
+        return len(self._shelves[kind])
+
+    def floor(self, kind: Kind, namespace: str = "") -> int:
+        """Version of the last list of a kind."""
+        return self._shelves[kind].floor(namespace)
+
+    def run(self, key: RunKey) -> Doc | None:
+        """The run of this name."""
+        held = self._shelves["EvaluationRun"].find(*key)
+        return held.document if held else None
+
+    def active(self) -> list[RunKey]:
+        """Runs that have not ended."""
+        return list(self._active.values())
+
+    def finished_with_jobs(self) -> list[RunKey]:
+        """Runs that have ended and whose Jobs are still there, perhaps to be removed."""
+        shelf = self._shelves["EvaluationRun"]
+        keys = []
+        for uid in self._jobs_of:
+            held = shelf.get(uid)
+            if held is not None and uid not in self._active:
+                keys.append(RunKey(held.namespace, held.name))
+        return keys
+
+    def observe(self, key: RunKey) -> Observed | None:
+        """All that is known around a run; None if there is no such run."""
+        held = self._shelves["EvaluationRun"].find(*key)
+        if held is None:
+            return None
+        notes = self._notes.get(held.uid) or Notes()
+        now = self._clock()
+        pods = list(self._pods(held.uid, key.name))
+        jobs = (self._shelves["Job"].get(uid) for uid in self._jobs_of.get(held.uid, ()))
+        return Observed(
+            run=held.document,
+            jobs={job.name: job.document for job in jobs if job is not None},
+            pods=tuple(pod.document for pod in pods),
+            progress={
+                pod.uid: self._progress[pod.uid] for pod in pods if pod.uid in self._progress
+            },
+            snapshot=notes.snapshot,
+            snapshot_absent=notes.snapshot_absent,
+            benchmarks={
+                name: found
+                for name, (found, since) in notes.benchmarks.items()
+                if now - since < BENCHMARK_AGE
+            },
+            conflicts=frozenset(notes.conflicts),
+            refused=dict(notes.refused),
+            gone=notes.gone,
+        )
+
+    def pods_at_work(self) -> Iterator[Doc]:
+        """Running pods of runs that have not ended."""
+        for uid, key in list(self._active.items()):
+            for pod in self._pods(uid, key.name):
+                document = pod.document
+                deleted = "deletionTimestamp" in document["metadata"]
+                if (document.get("status") or {}).get("phase") == "Running" and not deleted:
+                    yield document
+
+    def progress_of(self, key: RunKey) -> list[Progress]:
+        """The last progress of each pod of a run."""
+        held = self._shelves["EvaluationRun"].find(*key)
+        pods = self._pods(held.uid, key.name) if held else ()
+        return [self._progress[pod.uid] for pod in pods if pod.uid in self._progress]
+
+    # What is learnt
+
+    def put(self, kind: Kind, document: Doc, listed: int = 0) -> RunKey | None:
+        """Learn a version of an object. Returns the run that it matters to, if it is news.
+
+        listed: version of the list that holds it; 0 for what came otherwise.
+        """
+        shelf = self._shelves[kind]
+        if not shelf.is_news(document, listed) or not _is_ours(kind, document):
+            return None
+        held, displaced = shelf.put(strip(kind, document), listed)
+        if displaced is not None:
+            self._after_removal(kind, displaced)
+        if held is None:
+            return None
+        if kind == "EvaluationRun":
+            return self._after_run(held)
+        if kind == "Job":
+            return self._after_job(held)
+        return self._after_pod(held)
+
+    def gone(self, kind: Kind, uid: str, version: int = UNKNOWN) -> RunKey | None:
+        """Learn that an object no longer exists. Returns the run that it mattered to."""
+        held = self._shelves[kind].remove(uid, version)
+        return self._after_removal(kind, held) if held else None
+
+    def forget(self, kind: Kind, document: Doc) -> RunKey | None:
+        """The same, from the object's last state."""
+        return self.gone(kind, document["metadata"]["uid"], version_of(document))
+
+    def keep_only(
+        self, kind: Kind, uids: Collection[str], version: int, namespace: str = ""
+    ) -> list[RunKey]:
+        """A list of this version is complete and held these: the rest is gone.
+
+        What the list held has been `put` before. Returns the runs that lost something.
+        """
+        absent = self._shelves[kind].keep_only(uids, version, namespace)
+        self._listed.add(kind)
+        keys = [self._after_removal(kind, held) for held in absent]
+        return [key for key in keys if key is not None]
+
+    def replace(
+        self, kind: Kind, documents: Collection[Doc], version: int, namespace: str = ""
+    ) -> list[RunKey]:
+        """A whole list at once. Returns the runs that it matters to."""
+        keys = [self.put(kind, document, version) for document in documents]
+        uids = {document["metadata"]["uid"] for document in documents}
+        lost = self.keep_only(kind, uids, version, namespace)
+        return [key for key in keys if key is not None] + lost
+
+    # Notes beside the objects
+
+    def put_progress(self, pod_uid: str, progress: Progress) -> RunKey | None:
+        """Remember what a pod said of itself. Returns the run if that is news."""
+        pod = self._shelves["Pod"].get(pod_uid)
+        if pod is None or self._progress.get(pod_uid) == progress:
+            return None
+        run_uid = self._run_of.get(controller_uid(pod.document, "Job") or "", "")
+        if run_uid not in self._active:
+            return None
+        self._progress[pod_uid] = progress
+        return self._active[run_uid]
+
+    def put_snapshot(self, key: RunKey, snapshot: Snapshot | None) -> None:
+        """Remember the snapshot, or that there is none."""
+        if notes := self._notes_of(key):
+            notes.snapshot = snapshot
+            notes.snapshot_absent = snapshot is None
+            if snapshot is not None:
+                notes.benchmarks.clear()
+
+    def put_benchmark(self, key: RunKey, name: str, benchmark: Benchmark | None) -> None:
+        """Remember a Benchmark, or that there is none."""
+        if notes := self._notes_of(key):
+            notes.benchmarks[name] = (benchmark, self._clock())
+
+    def put_conflict(self, key: RunKey, name: str) -> None:
+        """Remember that `kind/name`, which the run needs, belongs to someone else."""
+        if notes := self._notes_of(key):
+            notes.conflicts.add(name)
+
+    def put_refused(self, key: RunKey, name: str, text: str | None) -> None:
+        """Remember why the API server refuses `kind/name`; None: it no longer does."""
+        notes = self._notes_of(key)
+        if notes and text is not None:
+            notes.refused[name] = text
+        elif notes:
+            notes.refused.pop(name, None)
+
+    def settled(self, key: RunKey, contained: Ledger) -> None:
+        """A status was written that contains this: it need not be remembered any more."""
+        if notes := self._notes_of(key):
+            notes.gone = notes.gone.minus(contained)
+            notes.doubts.clear()
+
+    def doubt(self, key: RunKey, status: Doc, contained: Ledger) -> None:
+        """A status may have been written or not. The run's next version will tell.
+
+        Were it not remembered, what the status contains would be counted twice.
+        """
+        if notes := self._notes_of(key):
+            notes.doubts.append((status, contained))
+
+    # How it hangs together
+
+    def _pods(self, run_uid: str, name: str) -> Iterator[Held]:
+        shelf = self._shelves["Pod"]
+        for job_uid in self._jobs_of.get(run_uid, ()):
+            for uid in self._pods_of.get(job_uid, ()):
+                held = shelf.get(uid)
+                if held is not None and _key_by_label(held).name == name:
+                    yield held
+
+    def _notes_of(self, key: RunKey) -> Notes | None:
+        held = self._shelves["EvaluationRun"].find(*key)
+        if held is None or held.uid not in self._active:
+            return None
+        return self._notes.setdefault(held.uid, Notes())
+
+    def _after_run(self, held: Held) -> RunKey:
+        key = RunKey(held.namespace, held.name)
+        if is_finished(held.document):
+            self._active.pop(held.uid, None)
+            self._notes.pop(held.uid, None)
+            held.pack()
+            for job_uid in self._jobs_of.get(held.uid, ()):
+                self._pack("Job", job_uid)
+                for pod_uid in self._pods_of.get(job_uid, ()):
+                    self._progress.pop(pod_uid, None)
+                    self._pack("Pod", pod_uid)
+        else:
+            self._active[held.uid] = key
+            self._resolve_doubts(held)
+        return key
+
+    def _resolve_doubts(self, held: Held) -> None:
+        notes = self._notes.get(held.uid)
+        if notes is None or not notes.doubts:
+            return
+        recorded = (held.document.get("status") or {}).get("gonePods")
+        for status, contained in notes.doubts:
+            if status.get("gonePods") == recorded:
+                notes.gone = notes.gone.minus(contained)
+                break
+        notes.doubts.clear()
+
+    def _after_job(self, held: Held) -> RunKey | None:
+        run_uid = controller_uid(held.document, "EvaluationRun")
+        if run_uid is None:
+            return None
+        self._run_of[held.uid] = run_uid
+        self._jobs_of[run_uid].add(held.uid)
+        key = self._key(run_uid)
+        if key is not None and run_uid not in self._active:
+            held.pack()
+        return key or _key_by_label(held)
+
+    def _after_pod(self, held: Held) -> RunKey | None:
+        job_uid = controller_uid(held.document, "Job")
+        if job_uid is None:
+            return None
+        self._pods_of[job_uid].add(held.uid)
+        run_uid = self._run_of.get(job_uid, "")
+        key = self._key(run_uid)
+        if key is not None and run_uid not in self._active:
+            held.pack()
+        return key or _key_by_label(held)
+
+    def _after_removal(self, kind: Kind, held: Held) -> RunKey | None:
+        if kind == "EvaluationRun":
+            self._active.pop(held.uid, None)
+            self._notes.pop(held.uid, None)
+            return RunKey(held.namespace, held.name)
+        if kind == "Job":
+            run_uid = self._run_of.get(held.uid, "")
+            self._forget_job(held.uid)
+            return self._key(run_uid)
+        job_uid = controller_uid(held.document, "Job") or ""
+        run_uid = self._run_of.get(job_uid, "")
+        progress = self._progress.pop(held.uid, None)
+        if run_uid in self._active:
+            notes = self._notes.setdefault(run_uid, Notes())
+            notes.gone = notes.gone.plus(self._settle(held.document, progress))
+        pods = self._pods_of.get(job_uid, set())
+        pods.discard(held.uid)
+        if not pods:
+            self._pods_of.pop(job_uid, None)
+            if self._shelves["Job"].get(job_uid) is None:
+                self._forget_job(job_uid)
+        return self._key(run_uid)
+
+    def _forget_job(self, job_uid: str) -> None:
+        """Its pods may outlive it: whose they were is known until the last is gone."""
+        if self._pods_of.get(job_uid):
+            return
+        run_uid = self._run_of.pop(job_uid, "")
+        jobs = self._jobs_of.get(run_uid, set())
+        jobs.discard(job_uid)
+        if not jobs:
+            self._jobs_of.pop(run_uid, None)
+
+    def _key(self, run_uid: str) -> RunKey | None:
+        held = self._shelves["EvaluationRun"].get(run_uid)
+        return RunKey(held.namespace, held.name) if held else None
+
+    def _pack(self, kind: Kind, uid: str) -> None:
+        if held := self._shelves[kind].get(uid):
+            held.pack()
+
+
+def _is_ours(kind: Kind, document: Doc) -> bool:
+    """Whether an object claims to belong to a run. Whether it does, its owners say."""
+    return kind == "EvaluationRun" or RUN_LABEL in (document["metadata"].get("labels") or {})
+
+
+def _key_by_label(held: Held) -> RunKey:
+    labels = held.document["metadata"].get("labels") or {}
+    return RunKey(held.namespace, str(labels.get(RUN_LABEL, "")))
