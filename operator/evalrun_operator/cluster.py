@@ -1,0 +1,340 @@
+"""The API server, as plain documents. Nothing else imports the Kubernetes client.
+
+Its typed models cost a multiple of the request itself, so documents go in and out as dicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from evalrun_api import API_VERSION, __version__
+from evalrun_operator.api_errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
+from evalrun_operator.decisions import Doc
+from evalrun_operator.names import FIELD_MANAGER, RUN_LABEL
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Where objects of a kind are found. selector: of those that matter."""
+
+    base: str
+    plural: str
+    selector: str = ""
+
+
+RUNS: Final = Resource(f"/apis/{API_VERSION}", "evaluationruns")
+BENCHMARKS: Final = Resource(f"/apis/{API_VERSION}", "benchmarks")
+JOBS: Final = Resource("/apis/batch/v1", "jobs", RUN_LABEL)
+PODS: Final = Resource("/api/v1", "pods", RUN_LABEL)
+CONFIG_MAPS: Final = Resource("/api/v1", "configmaps")
+EVENTS: Final = Resource("/api/v1", "events")
+LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
+
+TIMEOUT = 20.0
+"""Seconds for a request."""
+LIST_TIMEOUT = 60.0
+PAGE_BYTES = 4 * 1024 * 1024
+"""About what a page of a list should hold: parsed it takes ten times as much memory."""
+FIRST_PAGE, LARGEST_PAGE = 250, 5000
+PATIENCE = 10.0
+"""Longest wait, in seconds, that a request takes on itself when the server asks for one."""
+IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+Count = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Address and credentials of the API server, for the watching framework."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    token: str | None
+    certificate_path: str | None
+    private_key_path: str | None
+    proxy: str | None
+
+
+class Cluster:
+    """Requests to the API server.
+
+    fence: raises `LeadershipLost` when nothing may be written any more; asked before each write
+    but those of the Lease. count: told verb, resource and code of each request.
+    answered_at: monotonic time of the last answer, whatever it was.
+    """
+
+    def __init__(
+        self, configuration: Configuration, fence: Callable[[], None], count: Count
+    ) -> None:
+        # Proxies of the environment are for the outside; a kubeconfig may name one of its own.
+        configuration.client_session_kwargs = {
+            "trust_env": False,
+            "cookie_jar": aiohttp.DummyCookieJar(),
+        }
+        self._configuration = configuration
+        self._client = ApiClient(configuration)
+        self._client.user_agent = f"{FIELD_MANAGER}/{__version__}"
+        self._fence = fence
+        self._count = count
+        self.answered_at: float | None = None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def connection(self) -> Connection:
+        """What it takes to reach the API server now; tokens change."""
+        configuration = self._configuration
+        bearer = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return Connection(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert or None,
+            insecure=not configuration.verify_ssl,
+            token=bearer.split(" ", 1)[-1].strip() if bearer else None,
+            certificate_path=configuration.cert_file or None,
+            private_key_path=configuration.key_file or None,
+            proxy=configuration.proxy or None,
+        )
+
+    async def pages(
+        self, resource: Resource, namespace: str = ""
+    ) -> AsyncIterator[tuple[list[Doc], int]]:
+        """A list, page by page, each with the version of the whole list.
+
+        Pages hold about `PAGE_BYTES`. Raises `ApiError`, also when the list expired half-way.
+        """
+        limit, token = FIRST_PAGE, ""
+        while True:
+            query = {"limit": str(limit), "continue": token}
+            if resource.selector:
+                query["labelSelector"] = resource.selector
+            raw = await self._send(
+                "list", "GET", resource, namespace, query=query, timeout=LIST_TIMEOUT
+            )
+            page = json.loads(raw)
+            items: list[Doc] = page["items"]
+            metadata = page["metadata"]
+            yield items, int(metadata["resourceVersion"])
+            token = metadata.get("continue") or ""
+            if not token:
+                return
+            limit = max(min(len(items) * PAGE_BYTES // max(len(raw), 1), LARGEST_PAGE), 10)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Doc:
+        """An object. Raises `NotFound`."""
+        return _document(await self._send("get", "GET", resource, namespace, name))
+
+    async def create(self, resource: Resource, namespace: str, document: Doc) -> Doc:
+        """Create an object. Raises `AlreadyExists`, `Forbidden`, `Invalid`."""
+        self._fence()
+        return _document(
+            await self._send(
+                "create", "POST", resource, namespace, query=_MANAGED, body=document, fenced=True
+            )
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, version: str
+    ) -> Doc:
+        """Delete an object and, first, what it owns, if it is still exactly this one.
+
+        Raises `NotFound`, `Conflict`.
+        """
+        self._fence()
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid, "resourceVersion": version},
+        }
+        return _document(
+            await self._send(
+                "delete", "DELETE", resource, namespace, name, body=options, fenced=True
+            )
+        )
+
+    async def patch_status(
+        self, resource: Resource, namespace: str, name: str, version: str, patch: Doc
+    ) -> Doc:
+        """Merge a patch into the status of this version of an object. Raises `Conflict`."""
+        self._fence()
+        body = {"metadata": {"resourceVersion": version}, "status": patch}
+        return _document(
+            await self._send(
+                "patch",
+                "PATCH",
+                resource,
+                namespace,
+                f"{name}/status",
+                query=_MANAGED,
+                body=body,
+                content_type="application/merge-patch+json",
+                fenced=True,
+            )
+        )
+
+    async def write_lease(
+        self, namespace: str, document: Doc, *, create: bool, timeout: float
+    ) -> Doc:
+        """Create or replace a Lease. It is what the fence rests on, so the fence isn't asked."""
+        verb, method = ("create", "POST") if create else ("update", "PUT")
+        name = "" if create else document["metadata"]["name"]
+        return _document(
+            await self._send(verb, method, LEASES, namespace, name, body=document, timeout=timeout)
+        )
+
+    async def _send(
+        self,
+        verb: str,
+        method: str,
+        resource: Resource,
+        namespace: str,
+        name: str = "",
+        *,
+        query: dict[str, str] | None = None,
+        body: Doc | None = None,
+        content_type: str = "application/json",
+        timeout: float = TIMEOUT,
+        fenced: bool = False,
+    ) -> bytes:
+        """Send a request, waiting where the server asks for a short wait. The answer's body."""
+        path = _path(resource, namespace, name)
+        what = f"{verb} {resource.plural} {namespace}/{name}"
+        waited = 0.0
+        while True:
+            status, headers, raw = await self._once(
+                verb, resource.plural, method, path, query or {}, body, content_type, timeout, what
+            )
+            if status < 400:
+                return raw
+            error = _error(what, status, headers, raw)
+            pause = error.retry_after if isinstance(error, Unavailable) else None
+            if status != 429 or pause is None or waited + pause > PATIENCE:
+                raise error
+            await asyncio.sleep(pause)
+            waited += pause
+            if fenced:
+                self._fence()
+
+    async def _once(
+        self,
+        verb: str,
+        plural: str,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: Doc | None,
+        content_type: str,
+        timeout: float,
+        what: str,
+    ) -> tuple[int, Any, bytes]:
+        headers = {**self._client.default_headers, "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        code = "0"
+        try:
+            await self._client.update_params_for_auth(
+                headers, [], ["BearerToken"], path, method, body
+            )
+            async with asyncio.timeout(timeout):
+                response = await self._client.rest_client.request(
+                    method,
+                    f"{self._configuration.host}{path}?{urlencode(query)}",
+                    headers=headers,
+                    body=body,
+                    _request_timeout=aiohttp.ClientTimeout(total=timeout),
+                )
+                raw: bytes = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(what, text=f"{type(error).__name__} {error}") from error
+        else:
+            code = str(response.status)
+            self.answered_at = time.monotonic()
+            return response.status, response.headers, raw
+        finally:
+            self._count(verb, plural, code)
+
+
+async def find_cluster() -> tuple[Configuration, str]:
+    """How to reach the API server, and the own namespace.
+
+    In a pod by its service account, else by KUBECONFIG or ~/.kube/config. Raises `ApiError`.
+    """
+    configuration = Configuration()
+    namespace = os.environ.get("POD_NAMESPACE", "")
+    if "KUBERNETES_SERVICE_HOST" in os.environ and (IN_CLUSTER / "token").is_file():
+        load_incluster_config(client_configuration=configuration)
+        if not namespace:
+            namespace = (IN_CLUSTER / "namespace").read_text().strip()
+        return configuration, namespace
+    try:
+        # Not kept in a file: a refreshed token is this process' own affair.
+        await load_kube_config(client_configuration=configuration, persist_config=False)
+    except Exception as error:
+        what = "find a cluster: not in a pod, and no usable kubeconfig; set KUBECONFIG"
+        raise ApiError(what, text=str(error)) from error
+    return configuration, namespace or "default"
+
+
+_MANAGED = {"fieldManager": FIELD_MANAGER}
+
+
+def _path(resource: Resource, namespace: str, name: str) -> str:
+    parts: Sequence[str] = (
+        resource.base,
+        *(("namespaces", quote(namespace)) if namespace else ()),
+        resource.plural,
+        *((quote(name, safe="/"),) if name else ()),
+    )
+    return "/".join(parts)
+
+
+def _document(raw: bytes) -> Doc:
+    document: Doc = json.loads(raw)
+    return document
+
+
+def _error(what: str, status: int, headers: Any, raw: bytes) -> ApiError:
+    reason, text = "", raw[:300].decode(errors="replace")
+    try:
+        answer = json.loads(raw)
+        reason, text = str(answer.get("reason") or ""), str(answer.get("message") or text)
+    except (ValueError, AttributeError):
+        pass  # a proxy's page, not the API server's answer
+    if status == 404:
+        return NotFound(what, status, text)
+    if status == 409:
+        kind = AlreadyExists if reason == "AlreadyExists" else Conflict
+        return kind(what, status, text)
+    if status == 403:
+        return Forbidden(what, status, text)
+    if status in (400, 405, 413, 415, 422):
+        return Invalid(what, status, text)
+    return Unavailable(what, status, text, _retry_after(headers))
+
+
+def _retry_after(headers: Any) -> float | None:
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,326 @@
+"""Carries out a Plan: creates, then the status, then deletes, then events.
+
+Whatever fails is derived anew from what is observed then, so nothing here is undone or remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from evalrun_api.benchmark import Benchmark
+from evalrun_api.errors import EvalrunError
+from evalrun_api.reading import read
+from evalrun_operator import cluster as api
+from evalrun_operator.api_errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
+from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.decisions import (
+    Action,
+    CreateConfigMap,
+    CreateJob,
+    DeleteJob,
+    Doc,
+    Event,
+    Observed,
+    Plan,
+    ReadBenchmarks,
+    ReadSnapshot,
+    RunKey,
+)
+from evalrun_operator.names import FIELD_MANAGER, GROUP, VERSION
+from evalrun_operator.owners import controller_uid
+from evalrun_operator.pacing import Pacing
+from evalrun_operator.patching import merge_patch
+from evalrun_operator.snapshot import read_config_map
+from evalrun_operator.store import Store, is_finished
+
+log = logging.getLogger(__name__)
+
+Finished = Callable[[Doc], None]
+"""Told of a run whose end was just written."""
+
+
+class Again(Exception):  # noqa: N818 - not a mishap
+    """The rest of the Plan is void: something was learnt, so the run is looked at again."""
+
+
+class Executor:
+    """Does what a Plan says.
+
+    now: wall clock in UTC, for Events.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        pacing: Pacing,
+        now: Callable[[], datetime],
+        finished: Finished,
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._pacing = pacing
+        self._now = now
+        self._finished = finished
+
+    async def execute(self, key: RunKey, observed: Observed, plan: Plan) -> float | None:
+        """Carry out a Plan.
+
+        Returns the seconds after which the run has to be looked at again; None for never. Raises
+        `Again`, `ApiError` when the rest has to wait, `LeadershipLost` when it is another's.
+        """
+        deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]
+        learnt = False
+        for action in plan.actions:
+            if not isinstance(action, DeleteJob):
+                await self._do(key, observed.run, action)
+                learnt = learnt or isinstance(action, ReadSnapshot | ReadBenchmarks)
+        again = plan.requeue_after
+        written = None
+        if plan.status is not None and plan.status != observed.run.get("status"):
+            uid = observed.run["metadata"]["uid"]
+            wait = 0.0 if plan.urgent or deletes else self._pacing.wait(uid)
+            if wait > 0:
+                again = wait if again is None else min(wait, again)
+            else:
+                written = await self._write_status(key, observed, plan.status)
+                if written is None:
+                    return None
+        try:
+            for delete in deletes:
+                await self._delete(key, observed, delete)
+        finally:
+            # What came true is told once, so a delete that has to be repeated must not lose it.
+            if written is not None:
+                for event in plan.events:
+                    await self._record(written, event)
+        return 0.0 if learnt else again
+
+    async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
+        match action:
+            case ReadSnapshot(name):
+                await self._read_snapshot(key, run, name)
+            case ReadBenchmarks(names):
+                for name in names:
+                    await self._read_benchmark(key, name)
+            case CreateConfigMap(document):
+                if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
+                    raise Again  # the rest was made from another snapshot
+            case CreateJob(document):
+                await self._create(key, run, api.JOBS, "job", document)
+
+    async def _create(
+        self, key: RunKey, run: Doc, resource: Resource, kind: str, document: Doc
+    ) -> bool:
+        """Create an object of the run; False when it is there already and is the run's own.
+
+        Raises `Again` for someone else's, after noting the conflict.
+        """
+        name = f"{kind}/{document['metadata']['name']}"
+        try:
+            created = await self._cluster.create(resource, key.namespace, document)
+        except AlreadyExists:
+            existing = await self._existing(key, run, resource, kind, document["metadata"]["name"])
+            if resource is api.CONFIG_MAPS:
+                self._learn_snapshot(key, existing)
+            else:
+                self._store.put("Job", existing)
+            return False
+        except (Forbidden, Invalid) as error:
+            self._store.put_refused(key, name, error.text)
+            raise
+        self._store.put_refused(key, name, None)
+        if resource is api.CONFIG_MAPS:
+            self._learn_snapshot(key, created)
+        else:
+            self._store.put("Job", created)
+        log.info("created %s", name, extra={"run": f"{key.namespace}/{key.name}"})
+        return True
+
+    def _learn_snapshot(self, key: RunKey, found: Doc) -> None:
+        name = f"configmap/{found['metadata']['name']}"
+        try:
+            self._store.put_snapshot(key, read_config_map(found))
+        except EvalrunError as error:
+            self._store.put_refused(key, name, str(error))
+            raise
+
+    async def _existing(
+        self, key: RunKey, run: Doc, resource: Resource, kind: str, name: str
+    ) -> Doc:
+        """The run's own object of this name. Raises `Again` if it's foreign, or just went."""
+        try:
+            found = await self._cluster.get(resource, key.namespace, name)
+        except NotFound as error:
+            raise Again from error
+        if "deletionTimestamp" in found["metadata"] or _is_predecessors(found, run):
+            what = f"{kind}/{name} is being deleted; it is created again when it is gone"
+            raise Unavailable(f"create {kind} {key.namespace}/{name}", text=what)
+        if controller_uid(found, "EvaluationRun") != run["metadata"]["uid"]:
+            self._store.put_conflict(key, f"{kind}/{name}")
+            raise Again
+        return found
+
+    async def _read_snapshot(self, key: RunKey, run: Doc, name: str) -> None:
+        try:
+            found = await self._cluster.get(api.CONFIG_MAPS, key.namespace, name)
+        except NotFound:
+            self._store.put_snapshot(key, None)
+            return
+        if controller_uid(found, "EvaluationRun") == run["metadata"]["uid"]:
+            self._learn_snapshot(key, found)
+        elif _is_predecessors(found, run):
+            self._store.put_snapshot(key, None)
+        else:
+            self._store.put_conflict(key, f"configmap/{name}")
+
+    async def _read_benchmark(self, key: RunKey, name: str) -> None:
+        try:
+            found = await self._cluster.get(api.BENCHMARKS, key.namespace, name)
+        except NotFound:
+            self._store.put_benchmark(key, name, None)
+            return
+        try:
+            benchmark = read(Benchmark, found, f"Benchmark {name}: ")
+        except EvalrunError as error:
+            # The API server's schema knows less: as good as none, with a reason.
+            self._store.put_benchmark(key, name, None)
+            self._store.put_refused(key, f"benchmark/{name}", str(error))
+            return
+        self._store.put_refused(key, f"benchmark/{name}", None)
+        self._store.put_benchmark(key, name, benchmark)
+
+    async def _write_status(self, key: RunKey, observed: Observed, status: Doc) -> Doc | None:
+        """Write the status; returns the run as it is then, None if it no longer exists."""
+        run = observed.run
+        before = run.get("status") or {}
+        patch = merge_patch(before, status)
+        metadata = run["metadata"]
+        try:
+            written = await self._cluster.patch_status(
+                api.RUNS, key.namespace, key.name, metadata["resourceVersion"], patch
+            )
+        except NotFound:
+            self._store.gone("EvaluationRun", metadata["uid"])
+            return None
+        except Conflict as error:
+            await self._refresh(key, metadata["uid"])
+            raise Again from error
+        except Unavailable:
+            self._store.doubt(key, status, observed.gone)
+            raise
+        self._pacing.written(metadata["uid"])
+        self._store.settled(key, observed.gone)
+        self._store.put("EvaluationRun", written)
+        if is_finished(written) and not is_finished(run):
+            self._pacing.forget(metadata["uid"])
+            self._finished(written)
+        return written
+
+    async def _refresh(self, key: RunKey, uid: str) -> None:
+        try:
+            found = await self._cluster.get(api.RUNS, key.namespace, key.name)
+        except NotFound:
+            self._store.gone("EvaluationRun", uid)
+            return
+        self._store.put("EvaluationRun", found)
+
+    async def _delete(self, key: RunKey, observed: Observed, delete: DeleteJob) -> None:
+        job = observed.jobs.get(delete.name)
+        if job is None or job["metadata"]["uid"] != delete.uid:
+            raise Again
+        version = job["metadata"]["resourceVersion"]
+        try:
+            left = await self._cluster.delete(
+                api.JOBS, key.namespace, delete.name, delete.uid, version
+            )
+        except NotFound:
+            self._store.gone("Job", delete.uid)
+            return
+        except Conflict as error:
+            # It changed since it was judged: perhaps it has succeeded meanwhile.
+            await self._refresh_job(key, delete)
+            raise Again from error
+        log.info("deleted job/%s", delete.name, extra={"run": f"{key.namespace}/{key.name}"})
+        if left.get("kind") == "Job":
+            self._store.put("Job", left)
+        else:
+            self._store.gone("Job", delete.uid)
+
+    async def _refresh_job(self, key: RunKey, delete: DeleteJob) -> None:
+        try:
+            found = await self._cluster.get(api.JOBS, key.namespace, delete.name)
+        except NotFound:
+            self._store.gone("Job", delete.uid)
+            return
+        self._store.put("Job", found)
+
+    async def _record(self, run: Doc, event: Event) -> None:
+        """Post an Event. It is a courtesy: nothing is lost if it cannot be posted."""
+        document = event_document(run, event, self._now())
+        try:
+            await self._cluster.create(api.EVENTS, run["metadata"]["namespace"], document)
+        except AlreadyExists:
+            pass
+        except ApiError as error:
+            log.warning("an Event was not posted: %s", error, extra={"run": run_name(run)})
+
+
+def event_document(run: Doc, event: Event, now: datetime) -> Doc:
+    """A core/v1 Event.
+
+    Its name follows from the status that it accompanies, so posting it twice makes one.
+    """
+    metadata = run["metadata"]
+    identity = (metadata["uid"], metadata["resourceVersion"], event.reason, event.message)
+    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "EvaluationRun",
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message.encode()[:1024].decode(errors="ignore"),
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+
+
+def run_name(run: Doc) -> str:
+    """A run's name in logs."""
+    return f"{run['metadata']['namespace']}/{run['metadata']['name']}"
+
+
+def _is_predecessors(found: Doc, run: Doc) -> bool:
+    """Whether it belonged to a deleted run of the same name: it will be collected soon."""
+    name, uid = run["metadata"]["name"], run["metadata"]["uid"]
+    return any(
+        owner.get("controller")
+        and owner.get("kind") == "EvaluationRun"
+        and owner.get("name") == name
+        and owner.get("uid") != uid
+        for owner in found["metadata"].get("ownerReferences") or ()
+    )

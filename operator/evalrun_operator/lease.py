@@ -1,0 +1,217 @@
+"""Which replica leads: the one that holds the Lease.
+
+As client-go's leader election, with two differences. A replica stops by a clock that cannot be set
+and well before another may take over; and what it must not do any more is asked before each write
+(`Leadership.fence`) rather than assumed. Clocks of machines are never compared: a replica takes
+over once it has itself seen the Lease unrenewed for its duration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from evalrun_operator.api_errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    LeadershipLost,
+    NotFound,
+)
+from evalrun_operator.cluster import LEASES, Cluster
+from evalrun_operator.decisions import Doc
+
+log = logging.getLogger(__name__)
+
+RENEW_FRACTION = 1 / 3
+DEADLINE_FRACTION = 2 / 3
+"""Of the Lease's duration, since the last successful renewal began: from then on no write."""
+LOOK_FRACTION = 1 / 6
+"""Of the duration: between two looks of a replica that waits."""
+
+
+def steady_clock() -> float:
+    """Seconds that only grow, also while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@dataclass
+class Leadership:
+    """Until when this replica leads, by its own clock."""
+
+    clock: Callable[[], float]
+    deadline: float = float("-inf")
+
+    @property
+    def held(self) -> bool:
+        """Whether this replica leads now."""
+        return self.clock() < self.deadline
+
+    def fence(self) -> None:
+        """Raises `LeadershipLost` unless this replica leads now."""
+        if not self.held:
+            raise LeadershipLost("the Lease was not renewed in time; another replica may lead")
+
+
+class Elector:
+    """Takes the Lease, keeps it, gives it back.
+
+    identity: of this replica, unlike any other's. duration: seconds. now: wall clock, which is
+    written into the Lease for people to read.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        leadership: Leadership,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        duration: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._leadership = leadership
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._duration = duration
+        self._now = now
+        self._lease: Doc | None = None
+        self._seen: tuple[object, ...] = ()
+        self._seen_at = float("-inf")
+
+    @property
+    def holder(self) -> str:
+        """Who held the Lease when it was last read; empty for nobody."""
+        return str(((self._lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+    async def acquire(self, beat: Callable[[], None]) -> None:
+        """Wait until this replica leads. `beat` is called at each look."""
+        said = None
+        while True:
+            beat()
+            try:
+                if await self._try():
+                    log.info("leading as %s", self._identity)
+                    return
+            except ApiError as error:
+                log.warning("the Lease %s cannot be read or written: %s", self._name, error)
+            if self.holder != said:
+                said = self.holder
+                log.info("waiting: %s leads", said or "nobody")
+            await asyncio.sleep(self._duration * LOOK_FRACTION)
+
+    async def keep(self, beat: Callable[[], None]) -> None:
+        """Renew the Lease for as long as that works. Returns when leadership is lost."""
+        while self._leadership.held:
+            began = self._leadership.clock()
+            try:
+                await self._renew()
+            except ApiError as error:
+                log.warning("the Lease %s was not renewed: %s", self._name, error)
+                if self._leadership.held and self.holder != self._identity:
+                    log.error("the Lease %s was taken by %s", self._name, self.holder or "nobody")
+                    self._leadership.deadline = float("-inf")
+                    return
+                await asyncio.sleep(min(1.0, self._duration / 15))
+                continue
+            beat()
+            spent = self._leadership.clock() - began
+            await asyncio.sleep(max(self._duration * RENEW_FRACTION - spent, 0.0))
+
+    async def release(self) -> None:
+        """Give the Lease back, so that a successor starts at once."""
+        if self._lease is None or self.holder != self._identity:
+            return
+        self._leadership.deadline = float("-inf")
+        try:
+            await self._write(holder=None)
+        except ApiError as error:
+            log.warning("the Lease %s was not released: %s", self._name, error)
+        else:
+            log.info("the Lease %s is released", self._name)
+
+    async def _try(self) -> bool:
+        """Look at the Lease, and take it if nobody holds it."""
+        try:
+            self._lease = await self._cluster.get(LEASES, self._namespace, self._name)
+        except NotFound:
+            self._lease = None
+        else:
+            self._look()
+            if self.holder and self.holder != self._identity and not self._has_run_out():
+                return False
+        began = self._leadership.clock()
+        try:
+            await self._write(holder=self._identity)
+        except (AlreadyExists, Conflict):
+            return False
+        self._extend(began)
+        return True
+
+    def _look(self) -> None:
+        """Note when the Lease was last seen to change, by this replica's own clock."""
+        lease = self._lease or {}
+        spec = lease.get("spec") or {}
+        seen = (spec.get("holderIdentity"), spec.get("renewTime"), spec.get("leaseTransitions"))
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, self._leadership.clock()
+
+    def _has_run_out(self) -> bool:
+        spec = (self._lease or {}).get("spec") or {}
+        # The holder's own duration counts: it may be configured otherwise than this replica.
+        duration = float(spec.get("leaseDurationSeconds") or self._duration)
+        return self._leadership.clock() > self._seen_at + duration
+
+    async def _renew(self) -> None:
+        began = self._leadership.clock()
+        try:
+            await self._write(holder=self._identity)
+        except (Conflict, NotFound):
+            # Perhaps an earlier renewal succeeded and its answer was lost.
+            try:
+                self._lease = await self._cluster.get(LEASES, self._namespace, self._name)
+            except NotFound:
+                self._lease = None
+            if self.holder != self._identity:
+                raise
+            began = self._leadership.clock()
+            await self._write(holder=self._identity)
+        self._extend(began)
+
+    def _extend(self, began: float) -> None:
+        self._leadership.deadline = began + self._duration * DEADLINE_FRACTION
+
+    async def _write(self, holder: str | None) -> None:
+        time = self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        old = self._lease
+        before = (old or {}).get("spec") or {}
+        changes = holder != before.get("holderIdentity")
+        spec: Doc = {
+            # A released Lease may be taken at once, whoever looks at it.
+            "leaseDurationSeconds": self._duration if holder else 1,
+            "renewTime": time,
+            "acquireTime": time if changes else before.get("acquireTime", time),
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + bool(holder and changes),
+        }
+        if holder:
+            spec["holderIdentity"] = holder
+        document: Doc = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": spec,
+        }
+        if old is not None:
+            document["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        self._lease = await self._cluster.write_lease(
+            self._namespace, document, create=old is None, timeout=max(self._duration / 5, 1.0)
+        )

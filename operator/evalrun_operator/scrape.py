@@ -1,0 +1,153 @@
+"""Reads progress from the pods themselves, so that it costs the API server nothing.
+
+Whatever a pod answers is untrusted, and completion never depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import aiohttp
+from pydantic import ValidationError
+
+from evalrun_api.operator_config import ScrapeSettings
+from evalrun_api.progress import Progress
+from evalrun_operator.decisions import Doc, RunKey
+from evalrun_operator.names import HTTP_PORT
+from evalrun_operator.store import Store
+
+log = logging.getLogger(__name__)
+
+MAX_BODY: Final = 1024 * 1024
+MAX_SKIPS: Final = 32
+"""Intervals for which a pod is left alone at most that failed to answer again and again."""
+
+
+class Unusable(Exception):  # noqa: N818 - an outcome
+    """A pod's answer that is no progress. Its text is one of few words, for a metric."""
+
+
+class Scraper:
+    """Reads the progress of all pods at work, each on its own.
+
+    changed: told of the run whose progress is new. failed: told why a reading failed. random: from
+    [0, 1), for jitter. beat: called at each round. port: of the pods' /progress.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: ScrapeSettings,
+        *,
+        changed: Callable[[RunKey], None],
+        failed: Callable[[str], None],
+        random: Callable[[], float],
+        beat: Callable[[], None],
+        port: int = HTTP_PORT,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._changed = changed
+        self._failed = failed
+        self._random = random
+        self._beat = beat
+        self._port = port
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._failures: dict[str, int] = {}
+        self._skips: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Read for ever."""
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        ) as session:
+            try:
+                while True:
+                    self._beat()
+                    self._begin_round(session)
+                    interval = self._settings.interval_seconds
+                    await asyncio.sleep(interval * (0.9 + 0.2 * self._random()))
+            finally:
+                tasks = list(self._in_flight.values())
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin_round(self, session: aiohttp.ClientSession) -> None:
+        """Start a reading of each pod that has none under way; wait for none."""
+        present = set()
+        for pod in self._store.pods_at_work():
+            uid = pod["metadata"]["uid"]
+            present.add(uid)
+            if uid in self._in_flight or self._is_skipped(uid):
+                continue
+            address = (pod.get("status") or {}).get("podIP")
+            if not address:
+                continue
+            task = asyncio.create_task(self._read(session, uid, str(address), pod))
+            self._in_flight[uid] = task
+            task.add_done_callback(partial(self._landed, uid))
+        for uid in self._failures.keys() - present:
+            self._failures.pop(uid)
+            self._skips.pop(uid, None)
+
+    def _landed(self, uid: str, _: object) -> None:
+        self._in_flight.pop(uid, None)
+
+    def _is_skipped(self, uid: str) -> bool:
+        left = self._skips.get(uid, 0)
+        if left:
+            self._skips[uid] = left - 1
+        return left > 0
+
+    async def _read(self, session: aiohttp.ClientSession, uid: str, address: str, pod: Doc) -> None:
+        # Spread over the interval's first half, so that a thousand pods are no burst.
+        await asyncio.sleep(self._random() * self._settings.interval_seconds / 2)
+        try:
+            async with self._slots, asyncio.timeout(self._settings.timeout_seconds):
+                progress = await fetch(session, address, self._port)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unusable) as error:
+            failures = self._failures[uid] = self._failures.get(uid, 0) + 1
+            self._skips[uid] = min(2 ** (failures - 1) - 1, MAX_SKIPS)
+            self._failed(reason_of(error))
+            log.debug("no progress of pod %s: %r", pod["metadata"]["name"], error)
+            return
+        self._failures.pop(uid, None)
+        key = self._store.put_progress(uid, progress)
+        if key is not None:
+            self._changed(key)
+
+
+async def fetch(session: aiohttp.ClientSession, address: str, port: int) -> Progress:
+    """What a pod says of its progress. Raises `Unusable`, `aiohttp.ClientError`, `ValueError`."""
+    host = ipaddress.ip_address(address)
+    where = f"[{host}]" if host.version == 6 else str(host)
+    async with session.get(f"http://{where}:{port}/progress", allow_redirects=False) as response:
+        if response.status != 200:
+            raise Unusable("status")
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Unusable("size")
+    try:
+        return Progress.model_validate_json(bytes(body), strict=True)
+    except (ValidationError, RecursionError) as error:
+        raise Unusable("content") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why a reading failed, in one of few words."""
+    if isinstance(error, Unusable):
+        return str(error)
+    return "timeout" if isinstance(error, TimeoutError) else "connection"
