@@ -1,0 +1,126 @@
+"""The loop: take a run, observe, decide, do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from evalrun_api.operator_config import OperatorConfig
+from evalrun_operator.api_errors import ApiError, LeadershipLost, Unavailable
+from evalrun_operator.decisions import Doc, Observed, Plan, RunKey
+from evalrun_operator.executor import Again, Executor
+from evalrun_operator.metrics import Metrics
+from evalrun_operator.store import Store
+from evalrun_operator.strip import Kind
+from evalrun_operator.work_queue import QueueClosed, WorkQueue
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 10
+"""Looks at a run in a row, each wanting the next at once, before it has to wait a little."""
+
+Reconcile = Callable[[Observed, datetime, OperatorConfig], Plan]
+
+
+class Controller:
+    """Looks after all runs.
+
+    now: wall clock in UTC. relisted: told that a watch has begun anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        executor: Executor,
+        reconcile: Reconcile,
+        config: OperatorConfig,
+        metrics: Metrics,
+        *,
+        now: Callable[[], datetime],
+        relisted: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._executor = executor
+        self._reconcile = reconcile
+        self._config = config
+        self._metrics = metrics
+        self._now = now
+        self._relisted = relisted
+        self._in_a_row: dict[RunKey, int] = {}
+
+    def on_event(self, kind: Kind, change: str | None, document: Doc) -> None:
+        """A watch tells of an object; `change` is None when it was found by listing."""
+        if change is None:
+            self._relisted()
+        if change == "DELETED":
+            key = self._store.forget(kind, document)
+        else:
+            key = self._store.put(kind, document)
+        if key is not None:
+            self._queue.add(key)
+
+    async def run(self) -> None:
+        """Work until the queue is closed. Raises `LeadershipLost`."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._config.workers):
+                group.create_task(self._work(), name=f"worker {number}")
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                key = await self._queue.get()
+            except QueueClosed:
+                return
+            began = time.perf_counter()
+            try:
+                await self._look_at(key)
+            finally:
+                self._metrics.reconcile_duration.observe(time.perf_counter() - began)
+
+    async def _look_at(self, key: RunKey) -> None:
+        """One look at one run. Only the loss of leadership is more than its own affair."""
+        run = f"{key.namespace}/{key.name}"
+        try:
+            again = await self._step(key)
+        except LeadershipLost:
+            self._queue.failed(key)
+            raise
+        except Again:
+            self._queue.failed(key)
+        except ApiError as error:
+            asked = error.retry_after if isinstance(error, Unavailable) else None
+            delay = self._queue.failed(key, asked or 0.0)
+            self._metrics.reconcile_errors.labels(type(error).__name__).inc()
+            log.warning("%s; again in %.1f s", error, delay, extra={"run": run})
+        except Exception:
+            delay = self._queue.failed(key)
+            self._metrics.reconcile_errors.labels("Defect").inc()
+            log.exception("a defect; again in %.1f s", delay, extra={"run": run})
+        else:
+            if again is not None:
+                self._queue.add(key, after=self._brake(key, again))
+            self._queue.done(key)
+
+    def _brake(self, key: RunKey, again: float) -> float:
+        """A run that wants to be looked at again at once for ever must not take a worker."""
+        if again > 0:
+            self._in_a_row.pop(key, None)
+            return again
+        self._in_a_row[key] = times = self._in_a_row.get(key, 0) + 1
+        if times <= AT_ONCE:
+            return 0.0
+        del self._in_a_row[key]
+        log.warning("looked at %d times in a row", times, extra={"run": str(key)})
+        return 1.0
+
+    async def _step(self, key: RunKey) -> float | None:
+        observed = self._store.observe(key)
+        if observed is None:
+            return None
+        plan = self._reconcile(observed, self._now(), self._config)
+        return await self._executor.execute(key, observed, plan)
