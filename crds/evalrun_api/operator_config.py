@@ -18,7 +18,8 @@ class Images(Document):
 
     runner: ShortText = Field(description="Image of the pods that answer.")
     cpu: ShortText | None = Field(
-        default=None, description="Image of the pods without accelerator; runner by default."
+        default=None,
+        description="Image of the pods that prepare and score; runner by default.",
     )
 
 
@@ -57,7 +58,9 @@ class OperatorConfig(Document):
         default=30, description="Shortest time between two writes of a run's progress."
     )
     max_ignored_restarts: Positive = Field(
-        default=50, description="Restarts of a run's pods after disruptions before it fails."
+        default=50,
+        description="Restarts after disruptions before a run fails, for each of its shards on the "
+        "average. A resume grants as many again.",
     )
     lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
     lease_seconds: Positive = Field(

@@ -281,6 +281,13 @@ NAME_TAKEN = _reason(
     "An object that the run has to create exists already and belongs to something else.",
     "Rename or delete that object, or give the run another name.",
 )
+CREATE_REFUSED = _reason(
+    "CreateRefused",
+    ExitCode.INVALID,
+    "The API server refuses an object that the run needs: a quota, an admission webhook, or a "
+    "value in the settings of its pods.",
+    "Correct what the message names, or ask whoever set the quota or the webhook.",
+)
 BENCHMARK_NOT_FOUND = _reason(
     "BenchmarkNotFound",
     ExitCode.INVALID,

@@ -76,7 +76,9 @@ class ShardStatus(Document):
     succeeded: Count = Field(default=0, description="Done.")
     failed: Count = Field(default=0, description="Given up.")
     restarts: Count = Field(default=0, description="Restarts after failures that count.")
-    ignored_restarts: Count = Field(default=0, description="Restarts after preemption or drain.")
+    ignored_restarts: Count = Field(
+        default=0, description="Restarts after preemption, drain or suspension."
+    )
 
 
 class AnswerStatus(Document):

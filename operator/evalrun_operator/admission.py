@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalrun_api.benchmark import Benchmark
-from evalrun_api.checks import Surroundings
+from evalrun_api.checks import Surroundings, model_faults
 from evalrun_api.errors import EvalrunError, Fault, Refused
 from evalrun_api.index import builtin_index, near
 from evalrun_api.operator_config import OperatorConfig
-from evalrun_api.plan import StorePlan
+from evalrun_api.plan import RunIdentity, RunPlan, StorePlan
 from evalrun_api.planning import make_plan
-from evalrun_api.policy import cluster_faults
-from evalrun_api.profiles import builtin_profiles
+from evalrun_api.policy import cluster_faults, security_faults
+from evalrun_api.profiles import GENERIC, builtin_profiles, resolve
 from evalrun_api.reading import read
 from evalrun_api.sources import S3Store
 from evalrun_api.spec import EvaluationRun, EvaluationRunSpec
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.snapshot import make_snapshot
+from evalrun_operator.snapshot import config_map_name, make_snapshot
 
 VOLUMES_ROOT = "/volumes"
 """Claims are mounted beneath it by name; the runner looks for them there."""
@@ -56,6 +56,40 @@ def admit(
     if faults:
         raise Refused(faults)
     return make_snapshot(planned.plan, planned.files)
+
+
+def check_again(run: EvaluationRun, uid: str, plan: RunPlan, config: OperatorConfig) -> None:
+    """Hold a run against the policy before a Job of it is created. Raises `Refused`.
+
+    A suspended run may change its pods and its parallelism, and its plan comes from a ConfigMap:
+    neither may bring in what admission would have refused.
+    """
+    spec = run.spec
+    faults = cluster_faults(spec, config.policy) + security_faults(spec.security, config.policy)
+    try:
+        s3_store(spec, config)
+    except Refused as refused:
+        faults += refused.faults
+    profile = builtin_profiles().get(spec.model.profile or "", GENERIC)
+    model = resolve(
+        spec.model,
+        profile,
+        accelerators=plan.accelerators,
+        batch_size=spec.evaluation.batch_size,
+    )
+    faults += model_faults(spec, model, builtin_index())
+    identity = RunIdentity(namespace=run.metadata.namespace, name=run.metadata.name, uid=uid)
+    same = (plan.run, plan.model.source, plan.security) == (
+        identity,
+        spec.model.source,
+        spec.security,
+    )
+    if not same:
+        where = f"configmap {config_map_name(run.metadata.name)}"
+        what = "it holds a plan that is not this run's"
+        faults.append(Fault(where, what, "Delete it and the run, then apply the run again"))
+    if faults:
+        raise Refused(faults)
 
 
 def store_plan(spec: EvaluationRunSpec, config: OperatorConfig) -> StorePlan:

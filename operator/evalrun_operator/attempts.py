@@ -7,7 +7,7 @@ the runner leaves, which is believed only where it is well-formed and speaks of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from evalrun_api.termination import MAX_TERMINATION_BYTES, TerminationMessage
 from evalrun_operator.decisions import Doc
 from evalrun_operator.names import ACCELERATORS_ANNOTATION, CONTAINER, RUN_UID_LABEL, STEP_LABEL
 
+MAX_DIGITS = 6
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 State = Literal["Waiting", "Running", "Succeeded", "Failed"]
@@ -29,7 +30,7 @@ class Attempt:
     index: its shard. exit_code, exit_reason, exit_text: of the container, once it has ended.
     started: whether the container has ever run. disrupted: ended by preemption, eviction, drain.
     bound_at: since when it holds its node's accelerators. image_id: what the container runs, by
-    digest. message: what the runner left.
+    digest. message: what the runner left. disruption: what is said of its preemption or eviction.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Attempt:
     exit_text: str
     image_id: str
     message: TerminationMessage | None
+    disruption: str
 
     @property
     def stopped(self) -> bool:
@@ -66,9 +68,10 @@ def parse_time(text: Any) -> datetime | None:
     if not isinstance(text, str):
         return None
     try:
-        return datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def attempt_of(pod: Doc, run_uid: str) -> Attempt:
@@ -85,6 +88,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
     state = container.get("state") or {}
     ended = state.get("terminated") or {}
     conditions = {entry.get("type"): entry for entry in status.get("conditions") or ()}
+    disruption = conditions.get("DisruptionTarget") or {}
     scheduled = conditions.get("PodScheduled") or {}
     bound = parse_time(scheduled.get("lastTransitionTime"))
     phase = status.get("phase")
@@ -104,8 +108,8 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         state=_state(phase, state),
         started=bool(ended.get("startedAt")) or "running" in state or finished,
         deleting=deleted is not None,
-        disrupted=(conditions.get("DisruptionTarget") or {}).get("status") == "True",
-        created_at=created or datetime.min,
+        disrupted=disruption.get("status") == "True",
+        created_at=created or datetime.max.replace(tzinfo=UTC),
         bound_at=bound if scheduled.get("status") == "True" else None,
         ended_at=ended_at,
         exit_code=ended.get("exitCode") if isinstance(ended.get("exitCode"), int) else None,
@@ -113,6 +117,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         exit_text=str(ended.get("message") or status.get("message") or ""),
         image_id=str(container.get("imageID") or ""),
         message=parse_message(ended.get("message"), run_uid, labels.get(RUN_UID_LABEL)),
+        disruption=f"{disruption.get('reason') or ''} {disruption.get('message') or ''}".strip(),
     )
 
 
@@ -136,4 +141,7 @@ def _state(phase: Any, state: Doc) -> State:
 
 
 def _number(text: Any) -> int:
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else 0
+    """A small number that an annotation holds; 0 for anything else."""
+    if not isinstance(text, str) or len(text) > MAX_DIGITS:
+        return 0
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from evalrun_api.operator_config import OperatorConfig
-from evalrun_api.plan import RunPlan
+from evalrun_api.reasons import Reason
 from evalrun_api.spec import EvaluationRun
+from evalrun_api.status import Phase
 from evalrun_api.termination import TerminationMessage
 from evalrun_operator import usage
-from evalrun_operator.attempts import Attempt, attempt_of
+from evalrun_operator.attempts import Attempt, attempt_of, parse_time
 from evalrun_operator.decisions import Doc, Ledger, Observed
 from evalrun_operator.outcomes import is_deleting, is_finished
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.progress import requests_total
 from evalrun_operator.steps import StepKind, job_name
+from evalrun_operator.text import tidy
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Case:
     def status(self) -> Doc:
         """The status as it was last written."""
         return self.document.get("status") or {}
+
+    @property
+    def phase(self) -> Phase | None:
+        """The phase as it was last written."""
+        phase: Phase | None = self.status.get("phase")
+        return phase
 
     @cached_property
     def attempts(self) -> list[Attempt]:
@@ -94,6 +103,39 @@ class Case:
         """What the attempts left that are there."""
         return [attempt.message for attempt in self.attempts if attempt.message is not None]
 
-    def shards(self, plan: RunPlan | None) -> int:
-        """Shards of the run as they are to be now."""
-        return plan.shards if plan else self.run.spec.parallelism.shards
+    def known(self, fields: Doc, name: str, otherwise: Any) -> Any:
+        """A field of the status as it will be: decided just now (in `fields`), or as it was."""
+        return fields.get(name) or self.status.get(name) or otherwise
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether a person has just resumed the run: the next status will say so."""
+        return self.status.get("phase") == "Suspended" and not self.run.spec.suspend
+
+    @property
+    def resumes(self) -> int:
+        """How often the run was resumed, this time included."""
+        return int(self.status.get("resumes") or 0) + self.is_resumed
+
+    @property
+    def last_disruption(self) -> str:
+        """What is said of the pod that was disrupted last; empty where none is left."""
+        ended = [a for a in self.attempts if a.disrupted and a.ended_at is not None]
+        last = max(ended, key=lambda a: a.ended_at or self.now, default=None)
+        return tidy(f"pod {last.name}: {last.disruption}", 300) if last else ""
+
+    def is_stalled(self, reason: Reason) -> bool:
+        """Whether the status says that this stalls the run."""
+        return self._stalled(reason) is not None
+
+    def stalled_seconds(self, reason: Reason) -> float:
+        """For how long it has said so; 0 if it does not. The status is the only memory."""
+        condition = self._stalled(reason) or {}
+        since = parse_time(condition.get("lastTransitionTime"))
+        return (self.now - since).total_seconds() if since else 0.0
+
+    def _stalled(self, reason: Reason) -> Doc | None:
+        for condition in self.status.get("conditions") or ():
+            if condition.get("type") == "Stalled" and condition.get("status") == "True":
+                return condition if condition.get("reason") == reason.name else None
+        return None

@@ -15,6 +15,9 @@ from evalrun_api.progress import Progress
 
 Doc = dict[str, Any]
 
+MAX_COUNT = 2**53
+"""The largest count that a status holds."""
+
 
 class RunKey(NamedTuple):
     """Which run."""
@@ -54,7 +57,7 @@ class Ledger:
             self.gpu_seconds + other.gpu_seconds,
             self.failures + other.failures,
             self.disruptions + other.disruptions,
-            self.computed + other.computed,
+            min(self.computed + other.computed, MAX_COUNT),  # pods may claim anything
         )
 
     def minus(self, part: Ledger) -> Ledger:

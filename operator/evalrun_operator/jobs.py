@@ -12,6 +12,9 @@ from evalrun_operator.owners import owner_reference
 from evalrun_operator.pods import pod_template
 from evalrun_operator.steps import StepKind, job_name
 
+MAX_SECONDS = 2**31 - 1
+"""The Job controller counts in nanoseconds of 64 bits; a larger number would be in the past."""
+
 POD_FAILURE_POLICY: Doc = {
     "rules": [
         # First, because a preempted pod may end with any code.
@@ -41,8 +44,15 @@ POD_FAILURE_POLICY: Doc = {
 """What a failed pod means for its Job; what no rule names counts against the retry limit."""
 
 
-def effective_plan(snapshot: Snapshot, run: EvaluationRun, accelerators: int) -> RunPlan:
-    """The snapshot's plan with what may change while a run is suspended: how work is spread."""
+def effective_plan(snapshot: Snapshot, run: EvaluationRun) -> RunPlan:
+    """The snapshot's plan with what may change while a run is suspended: how work is spread.
+
+    A number of accelerators that the run leaves to its profile stays as the snapshot has it: the
+    profiles of a later release change no run that has begun.
+    """
+    accelerators = run.spec.parallelism.accelerators_per_shard
+    if accelerators is None:
+        accelerators = snapshot.plan.accelerators
     return snapshot.plan.model_copy(
         update={
             "shards": run.spec.parallelism.shards,
@@ -92,7 +102,7 @@ def build_job(
     else:
         spec |= {"completions": 1, "parallelism": 1, "backoffLimit": retries}
     if remaining_seconds is not None:
-        spec["activeDeadlineSeconds"] = max(remaining_seconds, 1)
+        spec["activeDeadlineSeconds"] = min(max(remaining_seconds, 1), MAX_SECONDS)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

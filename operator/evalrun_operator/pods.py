@@ -28,6 +28,11 @@ FLUSH_SECONDS = 20
 LOST_NODE_SECONDS = 60
 """How long a pod stays bound to a node that does not answer."""
 
+UNITS = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
+    f"{unit}i": 1024.0**power for power, unit in enumerate("KMGT", 1)
+}
+MAX_THREADS = 1024
+
 LIGHT = Resources(cpu="1", memory="4Gi")
 """Of the steps without a model: importing lmms-eval takes 1 GiB, its documents the rest."""
 
@@ -54,11 +59,6 @@ def settings_of(run: EvaluationRun, kind: StepKind) -> PodSettings:
     )
 
 
-def accelerators_of(run: EvaluationRun) -> int:
-    """Accelerators of each answering pod: the run's number, or the profile's."""
-    return _resolved(run).accelerators
-
-
 def pod_template(
     run: EvaluationRun,
     kind: StepKind,
@@ -70,7 +70,7 @@ def pod_template(
     """The template of a step's pods."""
     settings = settings_of(run, kind)
     accelerators = plan.accelerators if kind.holds_accelerators else 0
-    light = config.images.cpu if accelerators == 0 and kind is not ALL else None
+    light = config.images.cpu if kind not in (ANSWER, ALL) else None
     image = settings.image or light or config.images.runner
     user = settings.run_as_user or DEFAULT_USER
     grace = settings.termination_grace_period_seconds or DEFAULT_GRACE_SECONDS
@@ -231,8 +231,9 @@ def _requirements(resources: Resources, accelerators: int, resource_name: str) -
 def _threads(resources: Resources) -> int:
     """Threads for the CPUs asked for: a library would start one for each CPU of the node."""
     cpu = resources.cpu or "1"
-    whole = float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
-    return max(math.floor(whole), 1)
+    number = cpu.rstrip("".join(UNITS))
+    whole = math.floor(float(number) * UNITS.get(cpu.removeprefix(number), 1))
+    return min(max(whole, 1), MAX_THREADS)
 
 
 def _shared_memory(run: EvaluationRun, kind: StepKind) -> str | None:

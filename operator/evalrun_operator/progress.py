@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from evalrun_api.progress import Progress
 from evalrun_operator.attempts import Attempt
-from evalrun_operator.decisions import Doc
+from evalrun_operator.decisions import MAX_COUNT, Doc
 from evalrun_operator.steps import ANSWERING
 from evalrun_operator.text import tidy
 
 MAX_BENCHMARKS = 100
-MAX_COUNT = 2**53
 
 
 def requests_total(attempts: Iterable[Attempt], progress: Mapping[str, Progress]) -> int:
@@ -61,7 +60,7 @@ def progress_status(
     if rate > 0 and not answered and math.isfinite(rate):
         result["requestsPerSecond"] = f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"
         if done < total:
-            result["etaSeconds"] = min(math.ceil((total - done) / rate), MAX_COUNT)
+            result["etaSeconds"] = math.ceil(min((total - done) / rate, MAX_COUNT))
     benchmarks = _benchmarks(before, by_task, answered=answered)
     if benchmarks:
         result["benchmarks"] = benchmarks

@@ -11,6 +11,9 @@ from evalrun_operator.decisions import Doc
 from evalrun_operator.outcomes import Failure
 from evalrun_operator.waiting import Wait, wait_of
 
+PATIENCE_SECONDS = 30.0
+"""How long a Job may be without pods before that is worth a word."""
+
 
 @dataclass(frozen=True)
 class StartCheck:
@@ -35,17 +38,17 @@ def check_start(case: Case, job: Doc) -> StartCheck:
     if not attempts:
         return _without_pods(case, job, deadline)
     waiting = [
-        ((case.now - attempt.created_at).total_seconds(), pod)
+        ((case.now - attempt.created_at).total_seconds(), wait_of(pod), pod)
         for attempt, pod in zip(attempts, pods, strict=True)
         if attempt.state == "Waiting" and not attempt.started and not attempt.deleting
     ]
     if not waiting:
         return StartCheck()
-    _, pod = max(waiting, key=lambda entry: (wait_of(entry[1]) is not None, entry[0]))
-    wait = wait_of(pod)
-    longest = max(entry[0] for entry in waiting)
+    longest, wait, pod = max(waiting, key=lambda entry: entry[0])
     if longest > deadline:
         return StartCheck(failure=_too_late(wait, deadline, pod))
+    # The word of the one that needs a person, wherever it stands among the others.
+    _, wait, _ = max(waiting, key=lambda entry: (_urgency(entry[1]), entry[0]))
     return StartCheck(
         message=wait.text if wait else "",
         stalled=(wait.reason.name, f"{wait.text}. {wait.reason.remedy}")
@@ -56,17 +59,40 @@ def check_start(case: Case, job: Doc) -> StartCheck:
 
 
 def _without_pods(case: Case, job: Doc, deadline: int) -> StartCheck:
-    begun = parse_time((job.get("status") or {}).get("startTime")) or parse_time(
+    """The Job has no pod, from its beginning or again.
+
+    Between a pod that was lost and its successor there is none for a moment. So the deadline runs
+    from when the status first says that it stalls the run, which it does after some patience, and
+    not while the Job's controller believes in pods that are not seen here yet.
+    """
+    status = job.get("status") or {}
+    begun = parse_time(status.get("startTime")) or parse_time(
         job["metadata"].get("creationTimestamp")
     )
-    since = (case.now - begun).total_seconds() if begun else 0.0
-    if since > deadline:
-        reason = reasons.START_DEADLINE_EXCEEDED
-        name = job["metadata"]["name"]
-        what = f"Job {name} has no pod after {deadline} s: a quota or an admission rule refuses it"
-        remedy = f"Read its events (kubectl describe job {name})"
-        return StartCheck(failure=Failure(reason, f"{what}. {remedy}"))
-    return StartCheck(look_again_seconds=deadline - since + 0.1)
+    age = (case.now - begun).total_seconds() if begun else 0.0
+    reason = reasons.START_DEADLINE_EXCEEDED
+    if not case.is_stalled(reason):
+        if age < PATIENCE_SECONDS:
+            return StartCheck(look_again_seconds=PATIENCE_SECONDS - age + 0.1)
+        if status.get("active") or status.get("terminating"):
+            return StartCheck(look_again_seconds=PATIENCE_SECONDS)
+    name = job["metadata"]["name"]
+    what = f"Job {name} has no pod: a quota or an admission rule refuses it"
+    remedy = f"Read its events (kubectl describe job {name})"
+    left = deadline - case.stalled_seconds(reason)
+    if left <= 0:
+        return StartCheck(failure=Failure(reason, f"{what}, for {deadline} s. {remedy}"))
+    return StartCheck(
+        message=what,
+        stalled=(reason.name, f"{what}. {remedy}"),
+        look_again_seconds=left + 0.1,
+    )
+
+
+def _urgency(wait: Wait | None) -> int:
+    if wait is None:
+        return 0
+    return 2 if wait.for_a_person else 1
 
 
 def _too_late(wait: Wait | None, deadline: int, pod: Doc) -> Failure:

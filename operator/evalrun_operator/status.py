@@ -14,7 +14,7 @@ from evalrun_operator.conditions import Verdict, timestamp
 from evalrun_operator.decisions import Doc
 from evalrun_operator.outcomes import Failure
 from evalrun_operator.progress import progress_status
-from evalrun_operator.steps import ANSWER, ANSWERING
+from evalrun_operator.steps import ALL, ANSWER, ANSWERING
 from evalrun_operator.text import tidy
 
 URGENT = ("phase", "step", "startTime", "completionTime", "resumes", "results", "scores")
@@ -25,8 +25,6 @@ def working(
 ) -> Doc:
     """Of a run that is under way. fields: of the status, where they change."""
     verdicts = conditions.at_work(phase, message, stalled)
-    if fields.get("resumes"):
-        verdicts += conditions.resumed()
     return _status(case, verdicts, answered=phase == "Scoring", phase=phase, **fields)
 
 
@@ -49,12 +47,12 @@ def succeeded(case: Case, message: TerminationMessage, results: Doc, **fields: A
         f"{message.invalid} answers are empty or failed: more than integrity.maxInvalidFraction"
         " of a benchmark allows"
     )
-    verdicts = conditions.succeeded(message.trusted is not False, told, doubt)
+    verdicts = conditions.succeeded(message.trusted is True, told, doubt)
     fields |= {
         "phase": "Succeeded",
         "completionTime": timestamp(case.now),
         "results": results,
-        "scores": [score.document() for score in scores],
+        "scores": summary.scores_status(message),
         "headline": tidy(told) if scores else None,
     }
     return _status(case, verdicts, answered=True, **fields)
@@ -101,7 +99,11 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
     generation = case.document["metadata"].get("generation") or 0
     answering = [attempt for attempt in case.attempts if attempt.command in ANSWERING]
     messages = case.messages()
-    job = case.job(ANSWER)
+    job = case.job(ANSWER) or case.job(ALL)
+    verdicts = list(verdicts)
+    if case.is_resumed:
+        fields["resumes"] = case.resumes
+        verdicts += conditions.resumed()
     status: Doc = {
         **before,
         "observedGeneration": generation,

@@ -30,7 +30,6 @@ SCORE = StepKind("score", "score", "Score", "Scoring", False, False)
 ALL = StepKind("all", "run", None, "Preparing", False, False)
 """All three in one process: for one shard without accelerators there is nothing to give back."""
 
-BY_COMMAND = {kind.command: kind for kind in (PREPARE, ANSWER, SCORE, ALL)}
 PHASES: dict[str, Phase] = {kind.command: kind.phase for kind in (PREPARE, ANSWER, SCORE)}
 ANSWERING = frozenset({ANSWER.command, ALL.command})
 

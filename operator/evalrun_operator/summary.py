@@ -8,8 +8,9 @@ from evalrun_api.spec import EvaluationRunSpec
 from evalrun_api.status import Score
 from evalrun_api.termination import TerminationMessage
 from evalrun_operator.attempts import Attempt
-from evalrun_operator.decisions import Doc, Ledger
+from evalrun_operator.decisions import MAX_COUNT, Doc, Ledger
 from evalrun_operator.steps import ANSWERING
+from evalrun_operator.text import tidy
 
 MANY = 3
 
@@ -52,13 +53,14 @@ def shards_status(
         ),
         "succeeded": before.get("succeeded", 0),
         "failed": before.get("failed", 0),
-        "restarts": ledger.failures,
-        "ignoredRestarts": ledger.disruptions,
+        # Pods that went unseen take their count with them; what was told stays.
+        "restarts": max(ledger.failures, before.get("restarts", 0)),
+        "ignoredRestarts": max(ledger.disruptions, before.get("ignoredRestarts", 0)),
     }
     if job is not None:
         status = job.get("status") or {}
         found["succeeded"] = int(status.get("succeeded") or 0)
-        found["failed"] = count_indexes(status.get("failedIndexes"))
+        found["failed"] = min(count_indexes(status.get("failedIndexes")), MAX_COUNT)
     return found
 
 
@@ -69,8 +71,8 @@ def count_indexes(text: object) -> int:
     count = 0
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last.isdigit() or not last):
-            count += int(last or first) - int(first) + 1
+        if first.isdecimal() and (last.isdecimal() or not last) and len(part) < 40:
+            count += max(int(last or first) - int(first) + 1, 0)
     return count
 
 
@@ -97,12 +99,24 @@ def _is_digest(text: str) -> bool:
 
 
 def results_status(message: TerminationMessage) -> Doc | None:
-    """status.results; None unless the message has both address and digest."""
+    """status.results; None unless the message has both address and digest, and they look so."""
     if not message.results_uri or not message.results_digest:
         return None
-    if not _is_digest(message.results_digest):
+    if not _is_digest(message.results_digest) or not message.results_uri.isprintable():
         return None
     return {"uri": message.results_uri, "digest": message.results_digest}
+
+
+def scores_status(message: TerminationMessage) -> list[Doc]:
+    """status.scores, fit for a terminal."""
+    told = []
+    for score in message.scores:
+        entry = score.document()
+        for name in ("benchmark", "metric", "filter", "value", "stderr"):
+            if name in entry:
+                entry[name] = tidy(entry[name]) or "?"
+        told.append(entry)
+    return told
 
 
 def provenance_status(
@@ -114,8 +128,8 @@ def provenance_status(
         found["image"] = image[:1024]
     for message in messages:
         said = {
-            "lmmsEval": message.lmms_eval,
-            "modelRevision": message.model_revision,
+            "lmmsEval": tidy(message.lmms_eval or ""),
+            "modelRevision": tidy(message.model_revision or ""),
             "determinism": message.determinism,
         }
         found |= {name: value for name, value in said.items() if value}
@@ -128,5 +142,5 @@ def time_status(before: Doc, finished: Iterable[TerminationMessage]) -> Doc | No
     for message in finished:
         if message.seconds is not None:
             for name, seconds in message.seconds.document().items():
-                found[name] = min(found.get(name, 0) + seconds, 2**53)
+                found[name] = min(found.get(name, 0) + seconds, MAX_COUNT)
     return found or None

@@ -1,0 +1,117 @@
+"""How a run stops: it has its results, it is given up, or a person suspends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from evalrun_api import reasons
+from evalrun_operator import status as statuses
+from evalrun_operator.attempts import parse_time
+from evalrun_operator.case import Case
+from evalrun_operator.decisions import Action, DeleteJob, Doc, Ledger, Plan
+from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
+from evalrun_operator.steps import StepKind
+from evalrun_operator.summary import results_status, time_status
+
+EVIDENCE_SECONDS = 30.0
+"""How long a finished Job's pods may take to be seen: watches of two kinds have no order."""
+LOOK_AGAIN_SECONDS = 1.0
+
+
+def conclude(case: Case, job: Doc, fields: Doc) -> Plan:
+    """The last Job is complete: the run has its results, if its pod says where."""
+    wait = evidence_missing(case, job)
+    if wait is not None:
+        return wait
+    ended_well = [a for a in case.attempts_of(job) if a.state == "Succeeded"]
+    if not ended_well:
+        return _repeat(case, job)
+    message = next((a.message for a in reversed(ended_well) if a.message is not None), None)
+    results = results_status(message) if message is not None else None
+    if message is None or results is None:
+        what = "the score step ended well, and did not say where the results are"
+        remedy = reasons.INTERNAL_ERROR.remedy
+        return fail(case, Failure(reasons.INTERNAL_ERROR, f"{what}. {remedy}"), **fields)
+    fields |= settled(case, job, fields)
+    return Plan(status=statuses.succeeded(case, message, results, **fields))
+
+
+def _repeat(case: Case, job: Doc) -> Plan:
+    """The last pod is gone and its word with it, so its Job is run once more.
+
+    The step finds its output in the store, and says the same again at once. It counts as a
+    disruption, since what takes the pod away may do so every time.
+    """
+    gone = case.observed.gone.plus(Ledger(disruptions=1))
+    counted = replace(case, observed=replace(case.observed, gone=gone))
+    phase = case.phase or "Scoring"
+    message = "the last pod is gone before it was heard; its step is run again"
+    status = statuses.working(counted, phase, message)
+    return Plan(actions=(delete(job),), status=status, requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def evidence_missing(case: Case, job: Doc) -> Plan | None:
+    """Wait until the pods of a Job that has just ended are seen as it left them."""
+    attempts = case.attempts_of(job)
+    told = any(attempt.state == "Succeeded" for attempt in attempts)
+    at_work = any(attempt.state in ("Waiting", "Running") for attempt in attempts)
+    since = (case.now - (ended_at(job) or case.now)).total_seconds()
+    if (told and not at_work) or since > EVIDENCE_SECONDS:
+        return None
+    return Plan(requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def give_up(case: Case, job: Doc, fields: Doc) -> Plan:
+    """The Job failed: say why, once its pods are seen as it left them."""
+    attempts = case.attempts_of(job)
+    at_work = any(attempt.state in ("Waiting", "Running") for attempt in attempts)
+    since = (case.now - (ended_at(job) or case.now)).total_seconds()
+    if (at_work or not attempts) and since <= EVIDENCE_SECONDS / 6:
+        return Plan(requeue_after=LOOK_AGAIN_SECONDS)
+    failure = failure_of(job, attempts, case.run.spec.active_deadline_seconds)
+    fields |= settled(case, job, fields)
+    return fail(case, failure, **fields)
+
+
+def suspend(
+    case: Case, kind: StepKind, job: Doc | None, fields: Doc, strays: tuple[Action, ...]
+) -> Plan:
+    """Delete the Job at work; its pods store what is finished first."""
+    actions = strays
+    first = case.status.get("phase") != "Suspended"
+    if job is not None and not is_deleting(job):
+        actions = (*strays, delete(job))
+        if first:
+            fields |= settled(case, job, fields)
+    fields.setdefault("step", kind.step)
+    stopped = job is None and not strays
+    return Plan(actions=actions, status=statuses.suspended(case, stopped, **fields))
+
+
+def stop_short(case: Case, job: Doc, failure: Failure, fields: Doc) -> Plan:
+    """Give a run up whose Job is at work."""
+    if not is_finished(job):
+        fields |= settled(case, job, fields)
+    return fail(case, failure, **fields)
+
+
+def fail(case: Case, failure: Failure, **fields: object) -> Plan:
+    """Give the run up, and stop what still works."""
+    actions = tuple(delete(job) for job in case.active_jobs())
+    return Plan(actions=actions, status=statuses.failed(case, failure, **fields))
+
+
+def settled(case: Case, job: Doc, fields: Doc) -> Doc:
+    """What the end of a Job adds to the run's time: counted once, with the change it comes with."""
+    begun = parse_time((job.get("status") or {}).get("startTime"))
+    until = ended_at(job) or case.now
+    seconds = max((until - begun).total_seconds(), 0.0) if begun else 0.0
+    spent = int(case.known(fields, "activeSeconds", 0))
+    finished = [a.message for a in case.attempts_of(job) if a.message is not None]
+    time = time_status(case.known(fields, "time", {}), finished)
+    return {"activeSeconds": spent + round(seconds), **({"time": time} if time else {})}
+
+
+def delete(job: Doc) -> DeleteJob:
+    """The deletion of a Job as it was observed."""
+    return DeleteJob(job["metadata"]["name"], job["metadata"]["uid"])
