@@ -99,7 +99,8 @@ class Shelf:
         known = self._held.get(uid)
         if known is not None:
             return version > known.version
-        if not listed and version <= self.floor(metadata["namespace"]):
+        floor = self.floor(metadata["namespace"])
+        if listed < floor and version <= floor:
             return False  # the last list was taken later, and has no such object
         namesake = self.find(metadata["namespace"], metadata["name"])
         return namesake is None or version > namesake.version

@@ -56,6 +56,7 @@ class Store:
         self._jobs_of: defaultdict[str, set[str]] = defaultdict(set)
         self._pods_of: defaultdict[str, set[str]] = defaultdict(set)
         self._run_of: dict[str, str] = {}
+        self._job_of: dict[str, str] = {}
         self._active: dict[str, RunKey] = {}
         self._notes: dict[str, Notes] = {}
         self._progress: dict[str, Progress] = {}
@@ -196,7 +197,7 @@ class Store:
         pod = self._shelves["Pod"].get(pod_uid)
         if pod is None or self._progress.get(pod_uid) == progress:
             return None
-        run_uid = self._run_of.get(controller_uid(pod.document, "Job") or "", "")
+        run_uid = self._run_of.get(self._job_of.get(pod_uid, ""), "")
         if run_uid not in self._active:
             return None
         self._progress[pod_uid] = progress
@@ -287,6 +288,8 @@ class Store:
 
     def _after_job(self, held: Held) -> RunKey | None:
         run_uid = controller_uid(held.document, "EvaluationRun")
+        if run_uid != self._run_of.get(held.uid):
+            self._disown_job(held.uid)
         if run_uid is None:
             return None
         self._run_of[held.uid] = run_uid
@@ -298,8 +301,11 @@ class Store:
 
     def _after_pod(self, held: Held) -> RunKey | None:
         job_uid = controller_uid(held.document, "Job")
+        if job_uid != self._job_of.get(held.uid):
+            self._disown_pod(held.uid)
         if job_uid is None:
             return None
+        self._job_of[held.uid] = job_uid
         self._pods_of[job_uid].add(held.uid)
         run_uid = self._run_of.get(job_uid, "")
         key = self._key(run_uid)
@@ -314,29 +320,31 @@ class Store:
             return RunKey(held.namespace, held.name)
         if kind == "Job":
             run_uid = self._run_of.get(held.uid, "")
-            self._forget_job(held.uid)
+            if not self._pods_of.get(held.uid):
+                # Its pods may outlive it: whose they were is known until the last is gone.
+                self._disown_job(held.uid)
             return self._key(run_uid)
-        job_uid = controller_uid(held.document, "Job") or ""
-        run_uid = self._run_of.get(job_uid, "")
+        run_uid = self._run_of.get(self._job_of.get(held.uid, ""), "")
         progress = self._progress.pop(held.uid, None)
         if run_uid in self._active:
             notes = self._notes.setdefault(run_uid, Notes())
             notes.gone = notes.gone.plus(self._settle(held.document, progress))
+        self._disown_pod(held.uid)
+        return self._key(run_uid)
+
+    def _disown_pod(self, uid: str) -> None:
+        job_uid = self._job_of.pop(uid, "")
         pods = self._pods_of.get(job_uid, set())
-        pods.discard(held.uid)
+        pods.discard(uid)
         if not pods:
             self._pods_of.pop(job_uid, None)
             if self._shelves["Job"].get(job_uid) is None:
-                self._forget_job(job_uid)
-        return self._key(run_uid)
+                self._disown_job(job_uid)
 
-    def _forget_job(self, job_uid: str) -> None:
-        """Its pods may outlive it: whose they were is known until the last is gone."""
-        if self._pods_of.get(job_uid):
-            return
-        run_uid = self._run_of.pop(job_uid, "")
+    def _disown_job(self, uid: str) -> None:
+        run_uid = self._run_of.pop(uid, "")
         jobs = self._jobs_of.get(run_uid, set())
-        jobs.discard(job_uid)
+        jobs.discard(uid)
         if not jobs:
             self._jobs_of.pop(run_uid, None)
 
