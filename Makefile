@@ -91,6 +91,10 @@ CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
 cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8 minutes of Go compiling)
 	@$(CLUSTER) tools
 
+.PHONY: images
+images: cluster-tools ## Build the operator's and the runner's image, and bring them into the cluster if it is up
+	@$(CLUSTER) images
+
 .PHONY: cluster
 cluster: cluster-tools ## Start a real one-node cluster in the background, and say how to use it
 	@$(CLUSTER) up

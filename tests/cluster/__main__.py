@@ -7,7 +7,13 @@ import sys
 from cluster import kept, tools
 from cluster.progress import say
 
-COMMANDS = {"tools": tools.get_all, "up": kept.up, "keep": kept.keep, "down": kept.down}
+COMMANDS = {
+    "tools": tools.get_all,
+    "images": kept.build_images,
+    "up": kept.up,
+    "keep": kept.keep,
+    "down": kept.down,
+}
 
 
 def main() -> int:

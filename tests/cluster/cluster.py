@@ -13,7 +13,8 @@ from cluster import cgroups, tools
 from cluster.access import Access
 from cluster.control_plane import PROGRAMS, ControlPlane
 from cluster.ledger import Ledger, clear_dead
-from cluster.node import BRIDGE, Bridge, Node, NodeLock, store
+from cluster.node import API_PORT, BRIDGE, S3_PORT, Bridge, Node, NodeLock, store
+from cluster.ports import free_port
 from cluster.progress import say
 from cluster.s3 import S3
 from cluster.tools import BINARIES, MissingError, Tools
@@ -32,6 +33,8 @@ class Cluster(Access):
         self.audit_log = control_plane.audit_log
         self.gpus = node.gpus
         self.import_image = node.import_image
+        self.ensure_images = node.ensure_images
+        self.derive_image = node.derive_image
 
 
 @contextmanager
@@ -62,10 +65,12 @@ def cluster(purpose: str) -> Iterator[Cluster]:
         bridge = Bridge(ledger)
         ends.callback(bridge.remove)
         (folder / "s3").mkdir()
-        s3 = S3.start(folder / "s3", ledger, bridge.host_ip)
+        port = free_port(bridge.host_ip, S3_PORT)
+        s3 = S3.start(folder / "s3", ledger, bridge.host_ip, port)
         ends.callback(s3.stop)
         (folder / "control").mkdir()
-        plane = ControlPlane(found, folder / "control", ledger, bridge.host_ip)
+        port = free_port(bridge.host_ip, API_PORT)
+        plane = ControlPlane(found, folder / "control", ledger, bridge.host_ip, port)
         ends.callback(plane.stop)
         plane.start()
         (folder / "node").mkdir()

@@ -38,13 +38,22 @@ class ControlPlane(Access):
     """A control plane that listens on 127.0.0.1, or on the bridge's address for pods to reach."""
 
     def __init__(
-        self, tools: Tools, folder: Path, ledger: Ledger, address: str = "127.0.0.1"
+        self,
+        tools: Tools,
+        folder: Path,
+        ledger: Ledger,
+        address: str = "127.0.0.1",
+        port: int | None = None,
     ) -> None:
-        """Nothing is started. folder: empty, for data, certificates and logs."""
+        """Nothing is started. folder: empty, for data, certificates and logs.
+
+        port: of the API server; any free one if not given.
+        """
         super().__init__(tools, folder / "admin.kubeconfig")
         self.folder = folder
         self.host_ip = address
-        self.api_port, *self._ports = free_ports(address, 5)
+        own_port, *self._ports = free_ports(address, 5)
+        self.api_port = port or own_port
         self.server = f"https://{address}:{self.api_port}"
         self.audit_log = folder / "audit.jsonl"
         """JSON lines, each an Event of audit.k8s.io/v1: verb, user.username, objectRef, ..."""

@@ -12,8 +12,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster import places
+from cluster import images, places
 from cluster.cluster import Cluster, cluster
+from cluster.containerd import Containerd
 from cluster.ledger import clear_dead
 from cluster.processes import Identity
 from cluster.progress import say, step
@@ -31,6 +32,7 @@ class Kept:
     kubeconfig: str
     s3_endpoint: str
     s3_environment: dict[str, str]
+    containerd: str
 
     @classmethod
     def find(cls) -> Kept | None:
@@ -105,10 +107,27 @@ def _write(started: Cluster) -> None:
     shutil.copy(started.kubeconfig, kubeconfig)
     kubeconfig.chmod(0o600)
     me = Identity.of(os.getpid())
-    kept = Kept(me.pid, me.started, str(kubeconfig), started.s3.endpoint, started.s3.environment)
+    kept = Kept(
+        me.pid,
+        me.started,
+        str(kubeconfig),
+        started.s3.endpoint,
+        started.s3.environment,
+        str(started.node.socket),
+    )
     new = _file().with_suffix(".new")
     new.write_text(json.dumps(asdict(kept)))
     new.rename(_file())
+
+
+def build_images() -> None:
+    """Build the project's images, and bring them into the cluster if it is up."""
+    kept = Kept.find()
+    for image in images.ALL:
+        built = images.build(image)
+        say(f"{image.name} is built")
+        if kept is not None and Containerd(Path(kept.containerd)).add(image.name, built):
+            say(f"{image.name} is in the cluster now")
 
 
 def down() -> None:

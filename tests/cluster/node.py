@@ -13,10 +13,12 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cluster import cgroups, places, tools
+from cluster import cgroups, images, places, tools
 from cluster.access import until
+from cluster.containerd import Containerd
 from cluster.control_plane import NODE_NAME, ControlPlane
 from cluster.ledger import Ledger, remove_bridge, remove_cgroup
 from cluster.ports import free_ports
@@ -29,7 +31,11 @@ LOCK = Path("/run/lmms-eval-operator-node.lock")
 
 BRIDGE = "evalrun0"
 
-_SUBNETS = [ipaddress.IPv4Network(f"10.{n}.77.0/24") for n in (213, 214, 215)]
+SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
+"""Always the same, so that manifests can name the host's address, 10.213.77.1."""
+
+API_PORT, S3_PORT = 6443, 9000
+"""On the host's address, if they are free."""
 
 CNI_PLUGINS = "/usr/lib/cni"  # Debian's
 
@@ -60,8 +66,9 @@ class Bridge:
     """The network of the pods, with an address of the host."""
 
     def __init__(self, ledger: Ledger) -> None:
-        """Make it, on a subnet that nothing here uses."""
-        self.subnet = _free_subnet()
+        """Make it, if nothing here uses its subnet. Raises MissingError."""
+        _check_subnet()
+        self.subnet = SUBNET
         self.host_ip = str(self.subnet[1])
         remove_bridge(BRIDGE)  # only who holds the lock comes here
         ledger.bridge(BRIDGE)
@@ -78,17 +85,12 @@ def _ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def _free_subnet() -> ipaddress.IPv4Network:
-    used = []
+def _check_subnet() -> None:
     for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all") or "[]"):
         target = route["dst"].replace("default", "0.0.0.0/0")
         network = ipaddress.ip_network(target, strict=False)
-        if network.prefixlen and route.get("dev") != BRIDGE:
-            used.append(network)
-    for subnet in _SUBNETS:
-        if not any(subnet.overlaps(network) for network in used):
-            return subnet
-    raise MissingError(f"every subnet for pods is in use here: {', '.join(map(str, _SUBNETS))}")
+        if network.prefixlen and route.get("dev") != BRIDGE and SUBNET.overlaps(network):
+            raise MissingError(f"{SUBNET} is in use here ({route}), and the pods need it")
 
 
 class Node:
@@ -110,7 +112,8 @@ class Node:
         self._bridge = bridge
         self._folder = folder
         self._ledger = ledger
-        self._socket = folder / "containerd.sock"
+        self.socket = folder / "containerd.sock"
+        self.containerd = Containerd(self.socket)
         self._cgroups: list[Path] = []
         self._child: Child | None = None
         self._init: Identity | None = None
@@ -139,18 +142,29 @@ class Node:
         """The log of each program."""
         return {name: self._folder / f"{name}.log" for name in ("containerd", "kubelet", "init")}
 
-    def ctr(self, *arguments: str, check: bool = True) -> str:
-        """Run containerd's client; what it wrote. With check, raises AssertionError."""
-        ctr = str(tools.containerd() / "ctr")
-        command = [ctr, "--address", str(self._socket), "--namespace", "k8s.io"]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-        if check and done.returncode:
-            raise AssertionError(f"ctr {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
     def import_image(self, archive: Path) -> None:
         """Bring the images of an archive (OCI or Docker) into the node."""
-        self.ctr("images", "import", str(archive))
+        self.containerd.import_archive(archive)
+
+    def ensure_images(self) -> list[str]:
+        """Have the project's images in the node, as the checkout has them now; their names.
+
+        Raises MissingError.
+        """
+        for image in images.ALL:
+            self.containerd.add(image.name, images.build(image))
+        return [image.name for image in images.ALL]
+
+    def derive_image(
+        self,
+        base: str,
+        name: str,
+        removed: Iterable[str] = (),
+        added: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """Make a variant of an image of the node, in no time; its name. See Containerd.derive."""
+        self.containerd.derive(base, name, removed, added)
+        return name
 
     def _enter(self) -> None:
         """Start the first process inside its namespaces, and find out which it is."""
@@ -172,6 +186,7 @@ class Node:
                 "CONTAINERD": str(tools.containerd()),
                 "STORE": str(store()),
                 "IMAGES": " ".join(f"{name}={file}" for name, file in tools.images().items()),
+                "KEPT": " ".join([*tools.images(), *(image.name for image in images.ALL)]),
                 "CGROUP_VERSION": str(cgroups.version()),
             },
         )
@@ -253,8 +268,8 @@ class Node:
             "port": port,
             "readOnlyPort": 0,
             "healthzPort": health_port,
-            "containerRuntimeEndpoint": f"unix://{self._socket}",
-            "imageServiceEndpoint": f"unix://{self._socket}",
+            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "imageServiceEndpoint": f"unix://{self.socket}",
             "cgroupDriver": "cgroupfs",  # containerd 1.6 cannot tell
             "enforceNodeAllocatable": ["pods"],
             "failCgroupV1": False,
@@ -283,7 +298,7 @@ version = 2
 root = "{store()}"
 state = "{self._folder / "state"}"
 [grpc]
-  address = "{self._socket}"
+  address = "{self.socket}"
 [ttrpc]
   address = "{self._folder / "containerd.ttrpc"}"
 [plugins."io.containerd.internal.v1.opt"]

@@ -3,6 +3,7 @@
 #
 # node_init.sh KUBELET ARGUMENTS..., with in the environment: FOLDER of the node, CONTAINERD the folder
 # of its programs, STORE the folder of images that outlives the node, IMAGES as NAME=ARCHIVE,
+# KEPT the names of all images that may stay,
 # CGROUP_VERSION of the host.
 set -e
 export PATH=$CONTAINERD:$PATH
@@ -59,20 +60,32 @@ stop_containerd() {
   kill $containerd && wait $containerd || true
 }
 
-# The images stay from node to node. What an earlier node ran does not.
+# The project's images and the node's own stay from node to node. What ran in an earlier node does not.
 tidy_store() {
-  local left image
+  local left image archive mark
   start_containerd "$FOLDER/tidying.toml" || return 1
   left=$(ctr containers list --quiet) || return 1
   if [ -n "$left" ]; then ctr containers delete $left || return 1; fi
   rm -rf "$STORE/io.containerd.grpc.v1.cri"
+  left=$(ctr images list | awk -v kept="$KEPT" "$UNNEEDED") || return 1
+  if [ -n "$left" ]; then ctr images delete $left > /dev/null || return 1; fi
   for image in $IMAGES; do
-    if ! ctr images list --quiet | grep -qxF "${image%%=*}"; then
-      ctr images import "${image#*=}" || return 1
+    archive=${image#*=} mark=$STORE/imported-${image##*/}
+    if ! [ "$mark" -nt "$archive" ]; then
+      ctr images import "$archive" || return 1
+      touch "$mark"
     fi
   done
   stop_containerd
 }
+
+# Of REF, TYPE, DIGEST, ...: names that nobody asked to keep, and ids that no kept name leads to.
+UNNEEDED='
+  BEGIN { split(kept, names, " "); for (i in names) is_kept[names[i]] }
+  NR == 1 { next }
+  $1 in is_kept { has_name[$3]; next }
+  { target[$1] = $3 }
+  END { for (name in target) if (!(name ~ /^sha256:/ && target[name] in has_name)) print name }'
 
 private_mounts
 cgroups_of_version_$CGROUP_VERSION

@@ -31,6 +31,26 @@ class Layer:
     diff_id: str
     file: Path | None = None
 
+    @classmethod
+    def of_file(cls, file: Path, diff_id: str, kind: str) -> Layer:
+        """A layer whose blob is this file."""
+        with file.open("rb") as blob:
+            digest = hashlib.file_digest(blob, "sha256").hexdigest()
+        descriptor = {
+            "mediaType": _TYPE + kind,
+            "digest": f"sha256:{digest}",
+            "size": file.stat().st_size,
+        }
+        return cls(descriptor, diff_id, file)
+
+
+def chain_id(diff_ids: Sequence[str]) -> str:
+    """What containerd calls these layers upon each other (image-spec, config.md, ChainID)."""
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = f"sha256:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}"
+    return chain
+
 
 class _Both:
     """Writes on, and takes the sum of what went through."""
@@ -102,33 +122,30 @@ class LayerWriter:
         self._tar.close()
         self._gzip.close()
         self._raw.close()
-        with self._file.open("rb") as written:
-            blob = hashlib.file_digest(written, "sha256").hexdigest()
-        descriptor = {
-            "mediaType": _TYPE + "layer.v1.tar+gzip",
-            "digest": f"sha256:{blob}",
-            "size": self._file.stat().st_size,
-        }
-        return Layer(descriptor, f"sha256:{self._both.sum.hexdigest()}", self._file)
+        diff_id = f"sha256:{self._both.sum.hexdigest()}"
+        return Layer.of_file(self._file, diff_id, "layer.v1.tar+gzip")
 
 
 def _is_opaque(folder: Path) -> bool:
     return any("overlay.opaque" in name for name in os.listxattr(folder, follow_symlinks=False))
 
 
-def write_archive(file: Path, name: str, layers: Sequence[Layer], config: Mapping[str, Any]) -> str:
-    """Write an image of these layers as an archive; its manifest's digest.
-
-    config: the image's own settings (Cmd, Env, User, ...).
-    """
-    described = _Blob.of_json(
+def make_config(layers: Sequence[Layer], settings: Mapping[str, Any]) -> bytes:
+    """The config of an image of these layers; settings: Cmd, Env, User, ..."""
+    return json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": dict(config),
+            "config": dict(settings),
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+            "history": [{"created_by": "lmms-eval-operator"} for _ in layers],  # buildah counts it
         }
-    )
+    ).encode()
+
+
+def write_archive(file: Path, name: str, layers: Sequence[Layer], config: bytes) -> None:
+    """Write an image of these layers as an archive."""
+    described = _Blob(config)
     manifest = _Blob.of_json(
         {
             "schemaVersion": 2,
@@ -152,7 +169,6 @@ def write_archive(file: Path, name: str, layers: Sequence[Layer], config: Mappin
             if layer.file is not None:
                 digest = str(layer.descriptor["digest"])
                 archive.add(layer.file, f"blobs/{digest.replace(':', '/')}")
-    return f"sha256:{manifest.digest}"
 
 
 def _only_once(layers: Iterable[Layer]) -> Iterable[Layer]:
@@ -191,6 +207,7 @@ def archive_of_folder(file: Path, name: str, folder: Path, command: Sequence[str
     writer = LayerWriter(layer_file)
     writer.add_folder(folder)
     path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-    config = {"Cmd": list(command), "Env": [path], "WorkingDir": "/"}
-    write_archive(file, name, [writer.close()], config)
+    layers = [writer.close()]
+    settings = {"Cmd": list(command), "Env": [path], "WorkingDir": "/"}
+    write_archive(file, name, layers, make_config(layers, settings))
     layer_file.unlink()

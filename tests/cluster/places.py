@@ -67,3 +67,10 @@ def versitygw() -> Path:
     found = re.search(r"^VERSITYGW_VERSION := (\S+)", makefile, re.MULTILINE)
     assert found is not None
     return cache() / f"versitygw-{found[1]}" / "versitygw"
+
+
+def uv_cache() -> Path:
+    """Where uv keeps what it has downloaded."""
+    if own := os.environ.get("UV_CACHE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"

@@ -54,13 +54,18 @@ class S3:
         )
 
     @classmethod
-    def start(cls, folder: Path, ledger: Ledger, address: str = "127.0.0.1") -> S3:
-        """Start it with the bucket. folder: exists; data and log go there. Raises MissingError."""
+    def start(
+        cls, folder: Path, ledger: Ledger, address: str = "127.0.0.1", port: int | None = None
+    ) -> S3:
+        """Start it with the bucket. folder: exists; data and log go there. Raises MissingError.
+
+        port: any free one if not given.
+        """
         if not os.access(places.versitygw(), os.X_OK):
             raise MissingError("no S3 server: `make versitygw` builds one (needs Go)")
         for name in ("s3-data", "s3-meta"):
             (folder / name).mkdir()
-        (port,) = free_ports(address, 1)
+        port = port or free_ports(address, 1)[0]
         command: list[str | Path] = [
             places.versitygw(),
             "--port",

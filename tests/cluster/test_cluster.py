@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,27 +33,33 @@ spec:
       automountServiceAccountToken: false
       securityContext:
         runAsNonRoot: true
-        runAsUser: 65532
+        runAsUser: USER
         seccompProfile: {type: RuntimeDefault}
       containers:
         - name: probe
-          image: busybox:test
+          image: IMAGE
           command: [sh, -c, COMMAND]
           resources: {limits: {nvidia.com/gpu: 1}}
           securityContext:
             readOnlyRootFilesystem: true
             allowPrivilegeEscalation: false
             capabilities: {drop: [ALL]}
+          volumeMounts:
+            - {name: work, mountPath: /work}
+            - {name: tmp, mountPath: /tmp}
+      volumes:
+        - {name: work, emptyDir: {}}
+        - {name: tmp, emptyDir: {}}
 """
 
 
-def run(cluster: Cluster, command: str) -> str:
-    """What a command writes in a pod that is confined as the product's are."""
+def run(cluster: Cluster, command: str, image: str = "busybox:test", user: int = 65532) -> str:
+    """What a shell's command writes in a pod that is confined as the product's are."""
     namespace = cluster.namespace()
-    cluster.kubectl(
-        "-n", namespace, "apply", "-f", "-", input=JOB.replace("COMMAND", f'"{command}"')
-    )
-    done = ("--for=condition=complete", "job/probe", "--timeout=60s")
+    job = JOB.replace("COMMAND", json.dumps(command))
+    job = job.replace("IMAGE", image).replace("USER", str(user))
+    cluster.kubectl("-n", namespace, "apply", "-f", "-", input=job)
+    done = ("--for=condition=complete", "job/probe", "--timeout=120s")
     cluster.kubectl("-n", namespace, "wait", *done)
     return cluster.kubectl("-n", namespace, "logs", "job/probe").stdout
 
@@ -84,6 +91,35 @@ def test_a_missing_image_fails_at_once(cluster: Cluster) -> None:
         assert time.monotonic() < deadline, reason
         time.sleep(0.2)
     assert reason in ("ErrImagePull", "ImagePullBackOff")
+
+
+def test_the_operators_image_runs_as_any_user(cluster: Cluster) -> None:
+    operator, _ = cluster.ensure_images()
+    assert "usage: evalrun-operator" in run(cluster, "evalrun-operator --help", operator, 12345)
+
+
+def test_the_runners_image_runs_as_any_user_and_has_what_backends_import(
+    cluster: Cluster,
+) -> None:
+    _, runner = cluster.ensure_images()
+    imports = "import cv2, decord, librosa, lmms_eval, os, torch; print(os.getuid())"
+    # librosa compiles on first use, and wants a folder for that.
+    use = "librosa.feature.melspectrogram(y=librosa.tone(440, length=22050))"
+    command = f"evalrun-runner --help && python -c '{imports}; {use}'"
+    written = run(cluster, command, runner, 12345)
+    assert "usage: evalrun-runner" in written
+    assert "12345" in written
+
+
+def test_an_image_can_be_derived(cluster: Cluster) -> None:
+    operator, _ = cluster.ensure_images()
+    derived = cluster.derive_image(
+        operator,
+        "lmms-eval.io/test/derived:1",
+        removed=["/opt/packages/evalrun_operator"],
+        added={"/opt/added/here": b"added"},
+    )
+    assert run(cluster, "ls /opt/packages; cat /opt/added/here", derived) == "evalrun_api\nadded"
 
 
 def test_there_is_one_node_on_a_machine(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ looks finished.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -70,9 +71,12 @@ class Tools:
 
 def get_all() -> None:
     """Whatever is not in the cache yet. Raises MissingError."""
-    get_packages()
-    get_node_parts()
-    build_kubernetes()
+    places.cache().mkdir(parents=True, exist_ok=True)
+    with (places.cache() / "tools.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another call may be at it
+        get_packages()
+        get_node_parts()
+        build_kubernetes()
 
 
 def build_kubernetes() -> None:
@@ -238,7 +242,4 @@ def _new(target: Path) -> Iterator[Path]:
         shutil.rmtree(left)
     new.mkdir()
     yield new
-    if target.exists():  # another process was quicker
-        shutil.rmtree(new)
-    else:
-        new.rename(target)
+    new.rename(target)
