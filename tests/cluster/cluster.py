@@ -13,8 +13,7 @@ from cluster import cgroups, tools
 from cluster.access import Access
 from cluster.control_plane import PROGRAMS, ControlPlane
 from cluster.ledger import Ledger, clear_dead
-from cluster.node import API_PORT, BRIDGE, S3_PORT, Bridge, Node, NodeLock, store
-from cluster.ports import free_port
+from cluster.node import API_PORT, BRIDGE, S3_PORT, SERVICES, Bridge, Node, NodeLock, store
 from cluster.progress import say
 from cluster.s3 import S3
 from cluster.tools import BINARIES, MissingError, Tools
@@ -65,12 +64,10 @@ def cluster(purpose: str) -> Iterator[Cluster]:
         bridge = Bridge(ledger)
         ends.callback(bridge.remove)
         (folder / "s3").mkdir()
-        port = free_port(bridge.host_ip, S3_PORT)
-        s3 = S3.start(folder / "s3", ledger, bridge.host_ip, port)
+        s3 = S3.start(folder / "s3", ledger, bridge.host_ip, S3_PORT)
         ends.callback(s3.stop)
         (folder / "control").mkdir()
-        port = free_port(bridge.host_ip, API_PORT)
-        plane = ControlPlane(found, folder / "control", ledger, bridge.host_ip, port)
+        plane = ControlPlane(found, folder / "control", ledger, bridge.host_ip, API_PORT, SERVICES)
         ends.callback(plane.stop)
         plane.start()
         (folder / "node").mkdir()

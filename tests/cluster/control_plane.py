@@ -6,6 +6,7 @@ their status.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import ssl
 import urllib.request
@@ -22,7 +23,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler
 
 NODE_NAME = "testnode"
 
-_SERVICES = "10.0.0.0/24"  # nothing routes there: pods find the API server by its address
+SERVICES = ipaddress.IPv4Network("10.0.0.0/24")
 
 AUDITED = [
     {"group": "lmms-eval.io"},
@@ -44,10 +45,12 @@ class ControlPlane(Access):
         ledger: Ledger,
         address: str = "127.0.0.1",
         port: int | None = None,
+        services: ipaddress.IPv4Network = SERVICES,
     ) -> None:
         """Nothing is started. folder: empty, for data, certificates and logs.
 
-        port: of the API server; any free one if not given.
+        port: of the API server; any free one if not given. services: the addresses of Services, of
+        which the first is that of the API server.
         """
         super().__init__(tools, folder / "admin.kubeconfig")
         self.folder = folder
@@ -58,6 +61,7 @@ class ControlPlane(Access):
         self.audit_log = folder / "audit.jsonl"
         """JSON lines, each an Event of audit.k8s.io/v1: verb, user.username, objectRef, ..."""
         self._ledger = ledger
+        self._services = services
         self._children: list[Child] = []
 
     def start(self) -> None:
@@ -85,8 +89,8 @@ class ControlPlane(Access):
     def _certificates(self) -> Authority:
         authority = Authority(self.folder / "pki")
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-        addresses = ["127.0.0.1", "10.0.0.1", self.host_ip]
-        served = [*(f"DNS:{name}" for name in names), *(f"IP:{ip}" for ip in addresses)]
+        addresses = {"127.0.0.1", str(self._services[1]), self.host_ip}
+        served = [*(f"DNS:{name}" for name in names), *(f"IP:{ip}" for ip in sorted(addresses))]
         authority.issue("apiserver", "/CN=kube-apiserver", served)
         authority.issue("apiserver-kubelet", "/O=system:masters/CN=kube-apiserver-kubelet-client")
         authority.issue("kubelet-serving", f"/CN={NODE_NAME}", [f"IP:{self.host_ip}"])
@@ -150,7 +154,7 @@ class ControlPlane(Access):
             f"--service-account-key-file={pki / 'service-accounts.pub'}",
             f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-cluster-ip-range={_SERVICES}",
+            f"--service-cluster-ip-range={self._services}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",

@@ -21,7 +21,7 @@ from cluster.access import until
 from cluster.containerd import Containerd
 from cluster.control_plane import NODE_NAME, ControlPlane
 from cluster.ledger import Ledger, remove_bridge, remove_cgroup
-from cluster.ports import free_ports
+from cluster.ports import free_ports, is_free
 from cluster.processes import Child, Identity
 from cluster.tools import MissingError
 
@@ -34,8 +34,12 @@ BRIDGE = "evalrun0"
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
 """Always the same, so that manifests can name the host's address, 10.213.77.1."""
 
-API_PORT, S3_PORT = 6443, 9000
-"""On the host's address, if they are free."""
+SERVICES = ipaddress.IPv4Network("10.213.77.0/28")
+"""The first address is both the host's and that of the Service `kubernetes`: so pods find the API
+server there, as in any cluster, without a kube-proxy."""
+
+API_PORT, S3_PORT = 443, 9000
+"""On the host's address."""
 
 CNI_PLUGINS = "/usr/lib/cni"  # Debian's
 
@@ -68,13 +72,15 @@ class Bridge:
     def __init__(self, ledger: Ledger) -> None:
         """Make it, if nothing here uses its subnet. Raises MissingError."""
         _check_subnet()
-        self.subnet = SUBNET
-        self.host_ip = str(self.subnet[1])
+        self.host_ip = str(SERVICES[1])
         remove_bridge(BRIDGE)  # only who holds the lock comes here
         ledger.bridge(BRIDGE)
         _ip("link", "add", BRIDGE, "type", "bridge")
-        _ip("address", "add", f"{self.host_ip}/{self.subnet.prefixlen}", "dev", BRIDGE)
+        _ip("address", "add", f"{self.host_ip}/{SUBNET.prefixlen}", "dev", BRIDGE)
         _ip("link", "set", BRIDGE, "up")
+        for port in (API_PORT, S3_PORT):
+            if not is_free(self.host_ip, port):
+                raise MissingError(f"something on this machine listens on port {port} everywhere")
 
     def remove(self) -> None:
         """Remove it."""
@@ -240,8 +246,9 @@ class Node:
         (self._folder / name).write_text(json.dumps(document, indent=1))
 
     def _network_config(self) -> dict[str, object]:
-        host_ip, subnet = self._bridge.host_ip, self._bridge.subnet
-        addresses = {"subnet": str(subnet), "rangeStart": str(subnet[10]), "gateway": host_ip}
+        first = str(SUBNET[SERVICES.num_addresses])
+        host_ip = self._bridge.host_ip
+        addresses = {"subnet": str(SUBNET), "rangeStart": first, "gateway": host_ip}
         bridge = {
             "type": "bridge",
             "bridge": BRIDGE,

@@ -15,17 +15,13 @@ def free_ports(address: str, count: int) -> list[int]:
     for port in random.sample(_RANGE, len(_RANGE)):
         if len(found) == count:
             break
-        if _is_free(address, port):
+        if is_free(address, port):
             found.append(port)
     return found
 
 
-def free_port(address: str, preferred: int) -> int:
-    """This port, if nobody listens on it, else another."""
-    return preferred if _is_free(address, preferred) else free_ports(address, 1)[0]
-
-
-def _is_free(address: str, port: int) -> bool:
+def is_free(address: str, port: int) -> bool:
+    """Whether nobody listens there."""
     with socket.socket() as probe:
         # Connections that are closing do not count, as they do not for the servers.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -71,7 +71,7 @@ def test_a_confined_pod_with_a_gpu_completes(cluster: Cluster) -> None:
 
 
 def test_pods_reach_the_store_and_the_api_server(cluster: Cluster) -> None:
-    api = f"nc -w 5 {cluster.host_ip} {cluster.api_port} < /dev/null && echo api"
+    api = "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null && echo api"
     store = f"wget -q -O - {cluster.s3.endpoint} 2>&1 | cat"
     written = run(cluster, f"{api}; {store}")
     assert "api" in written
