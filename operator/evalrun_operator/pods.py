@@ -151,7 +151,10 @@ def _environment(
     config: OperatorConfig,
     resources: Resources,
 ) -> list[Doc]:
-    """Environment variables; those of the run come last, and reserved names are not among them."""
+    """Environment variables. Those of the run win over defaults, not over what the steps rest on.
+
+    Reserved names are not among the run's.
+    """
     cache = "/cache" if run.spec.cache.volume else "/work/.cache"
     plain = {
         "HOME": "/work",
@@ -162,8 +165,9 @@ def _environment(
         **{variable.name: variable.value for variable in settings.env},
     }
     entries: dict[str, Doc] = {
-        "POD_UID": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         **{name: {"value": value} for name, value in plain.items()},
+        # After the run's own: segments of the journal are named by it.
+        "POD_UID": {"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     }
     if kind.indexed:  # the Job controller would add it behind the arguments that name it
         path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"

@@ -125,7 +125,7 @@ def provenance_status(
     """status.provenance, as far as it is known."""
     found = dict(before)
     if image:
-        found["image"] = image[:1024]
+        found["image"] = tidy(image)
     for message in messages:
         said = {
             "lmmsEval": tidy(message.lmms_eval or ""),
