@@ -13,6 +13,7 @@ from evalrun_api import reasons
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import RunIdentity, RunPlan
 from evalrun_api.reasons import Reason
+from evalrun_cli import invocation
 from evalrun_cli.exits import Exit, exit_of, reason_named
 from evalrun_cli.supervision import Ended
 
@@ -142,7 +143,7 @@ def go_on(program: str, arguments: Sequence[str], uid: str | None) -> str:
     uid: of an attempt whose answers no other attempt may use (reuseAnswers: Never), so that the
     command has to name it. None: the answers are found without it.
     """
-    program_name = "kubectl evalrun" if Path(program).name == "kubectl-evalrun" else "evalrun"
+    program_name = invocation.name_of(program)
     if uid is None:
         return f"{program_name} {shlex.join(arguments)}"
     return f"{program_name} {shlex.join([*_without_resume(arguments), '--resume', uid])}"

@@ -21,20 +21,24 @@ class Exit(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """The run failed while it worked, or a check did not pass."""
+    """The run failed while it worked, or a check or a gate did not pass."""
     REFUSED = 2
     """The command line, manifest, model or data have to be corrected; nothing else will help."""
     STORE = 3
-    """The store cannot be reached, refuses the credentials, or holds damaged objects."""
+    """The store or the cluster cannot be reached or refuses access, or the store is damaged."""
+    TIMED_OUT = 124
+    """What was waited for did not come in time (wait, watch and apply with --timeout)."""
     INTERRUPTED = 128 + signal.SIGINT
     TERMINATED = 128 + signal.SIGTERM
 
 
 EPILOG = (
-    "Exit codes: 0 done; 1 the run failed, or a check did not pass; 2 the command, the manifest, "
-    "the model or the data have to be corrected; 3 the store cannot be reached, refuses the "
-    "credentials, or is damaged; 130 and 143 stopped by Ctrl-C and SIGTERM (finished answers are "
-    "stored). With EVALRUN_DEBUG=1 errors show their traceback."
+    "Exit codes: 0 done; 1 the run failed, or a check or gate did not pass; 2 the command, the "
+    "manifest, the model or the data have to be corrected; 3 the store or the cluster cannot be "
+    "reached or refuses access, or the store is damaged; 124 what was waited for did not come in "
+    "time; 130 and 143 stopped by Ctrl-C and SIGTERM (finished answers are stored; a run of a "
+    "cluster goes on). Commands that follow a run of a cluster end with 0 when it completed and "
+    "with 1 when it failed, whatever the reason. With EVALRUN_DEBUG=1 errors show their traceback."
 )
 
 _BY_CLASS = {
@@ -95,10 +99,12 @@ def show_error(console: Console, error: EvalrunError) -> None:
             console.print("  ", remedy, sep="", soft_wrap=True)
 
 
-def failure_panel(reason: Reason, message: str, tail: str | None) -> Panel:
-    """How a run failed; the message ends with the remedy."""
+def failure_panel(
+    reason: Reason, message: str, tail: str | None, title: str | None = None
+) -> Panel:
+    """How a run failed; the message ends with the remedy. title: the reason's name by default."""
     body = [Text(message)]
     if tail:
         body += [Text("\nThe log ends so:", style="dim"), Text(tail)]
-    title = f"failed: {reason.name}"
-    return Panel(Group(*body), title=title, title_align="left", border_style="red")
+    told = f"failed: {title or reason.name}"
+    return Panel(Group(*body), title=told, title_align="left", border_style="red")

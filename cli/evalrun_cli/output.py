@@ -38,6 +38,11 @@ WIDE_COLUMNS = 1000
 """Wide listings are as wide as they need to be, for grep and for terminals that scroll."""
 
 
+def listing(*, wide: bool = False) -> Console:
+    """The console for a long listing: nothing is shortened where no terminal limits it."""
+    return answer(wide=wide or not sys.stdout.isatty())
+
+
 def answer(*, wide: bool = False) -> Console:
     """The console for a command's answer."""
     return Console(highlight=False, width=WIDE_COLUMNS if wide else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,28 +27,9 @@ from evalrun_api.status import Score, StageSeconds
 from evalrun_cli.main import app
 from evalrun_runner.local import Store, layout, open_store
 
-RUN = """\
-apiVersion: lmms-eval.io/v1alpha1
-kind: EvaluationRun
-metadata: {name: shapes-run}
-spec:
-  model:
-    profile: llava_hf
-    source: {volume: {claimName: models, path: tiny}}
-  benchmarks:
-    - benchmarkRef: {name: shapes}
-    - {name: mme, limit: 20, generation: {temperature: 0.5}}
-  parallelism: {acceleratorsPerShard: 0}
-"""
-BENCHMARK = """\
-apiVersion: lmms-eval.io/v1alpha1
-kind: Benchmark
-metadata: {name: shapes}
-spec:
-  tasks: [shapes_task]
-  files: {shapes.yaml: "task: shapes_task"}
-  data: {volume: {claimName: data}}
-"""
+sys.path.append(str(Path(__file__).parent))
+
+from cli_samples import BENCHMARK, RUN
 
 Invoke = Callable[..., Result]
 
@@ -58,6 +40,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
     for name in ("EVALRUN_DEBUG", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     runner = CliRunner()
