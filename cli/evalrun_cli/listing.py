@@ -31,6 +31,11 @@ def existing_store(choice: StoreChoice) -> Store:
     return open_store(existing_store_plan(choice))
 
 
+def say_where(store: Store) -> None:
+    """Note which store is read: results may also be a cluster's."""
+    aside().print(f"from the store {store.uri('')}", style="dim", markup=False, soft_wrap=True)
+
+
 def show_runs(store: Store, namespace: str, form: WideFormat) -> None:
     """All finished runs of a namespace, the last one first."""
     manifests: list[Manifest] = []

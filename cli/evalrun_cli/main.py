@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,13 +17,19 @@ from typer.core import TyperGroup
 
 from evalrun_api import __version__, reasons
 from evalrun_api.errors import EvalrunError, Fault
+from evalrun_cli.commands.apply import apply
 from evalrun_cli.commands.benchmarks import benchmarks
+from evalrun_cli.commands.cancel import cancel, resume
 from evalrun_cli.commands.doctor import doctor
+from evalrun_cli.commands.list import list_runs
+from evalrun_cli.commands.logs import logs
 from evalrun_cli.commands.models import models
 from evalrun_cli.commands.plan import plan
 from evalrun_cli.commands.results import results
 from evalrun_cli.commands.run import run
 from evalrun_cli.commands.score import score
+from evalrun_cli.commands.wait import wait
+from evalrun_cli.commands.watch import watch
 from evalrun_cli.exits import EPILOG, error_document, exit_of, show_error
 from evalrun_cli.output import JSON_KEY, Format, aside, is_document, print_document
 
@@ -67,8 +74,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for command in (run, plan, results, score, doctor, models, benchmarks):
-    app.command()(command)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "On this machine": {"run": run, "plan": plan, "score": score, "doctor": doctor},
+    "In a cluster": {
+        "apply": apply,
+        "list": list_runs,
+        "watch": watch,
+        "wait": wait,
+        "logs": logs,
+        "cancel": cancel,
+        "resume": resume,
+    },
+    "Both": {"results": results, "models": models, "benchmarks": benchmarks},
+}
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
 
 
 def _version(wanted: bool) -> None:
@@ -86,7 +107,8 @@ def _evalrun(
 ) -> None:
     """Evaluate multimodal models with lmms-eval, here or in a cluster, from one manifest.
 
-    Begin with `evalrun doctor`, then `evalrun plan run.yaml`, then `evalrun run run.yaml`.
+    Begin with `evalrun doctor`, then `evalrun plan run.yaml`, then `evalrun run run.yaml`. In a
+    cluster with the operator: `evalrun apply run.yaml --wait`.
     """
 
 

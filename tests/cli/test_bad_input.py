@@ -231,8 +231,8 @@ CASES = [
     Case(
         "no-store-here",
         "--store",
-        "there is no folder",
-        "Name the store of your runs",
+        "evalrun-results, and no kubeconfig",
+        "or a cluster with --kubeconfig FILE",
         command=("results",),
         code=3,
     ),
