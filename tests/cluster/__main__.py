@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cluster import kept, tools
+from cluster.node import OccupiedError
 from cluster.progress import say
 
 COMMANDS = {
@@ -23,7 +24,7 @@ def main() -> int:
         return 2
     try:
         COMMANDS[sys.argv[1]]()
-    except tools.MissingError as missing:
+    except (tools.MissingError, OccupiedError) as missing:
         say(f"cluster: {missing}")
         return 1
     return 0

@@ -1,4 +1,8 @@
-"""The control groups that a node lives in, below those of this process."""
+"""The control groups that a node lives in.
+
+Version 1: below this process' own group of each hierarchy. Version 2: at the top, where groups that
+hold processes may have children with controllers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.tools import MissingError
+
 _MOUNT = Path("/sys/fs/cgroup")
+
+_NEEDED = {"cpu", "cpuset", "memory", "pids"}  # by the kubelet
 
 NAME = "evalrun-node"
 """Of the node's."""
@@ -19,21 +27,38 @@ def version() -> int:
 
 def own(name: str = NAME) -> Iterator[Path]:
     """The group of this name in each hierarchy, which may not exist yet."""
+    if version() == 2:
+        yield _MOUNT / name
+        return
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if version() == 2:
-            yield _MOUNT / path.lstrip("/") / name
-        elif controllers:
+        if controllers:  # else the unified hierarchy beside them
             yield _MOUNT / controllers.removeprefix("name=") / path.lstrip("/") / name
 
 
 def make(folder: Path) -> None:
-    """Make a group that processes can enter."""
-    if version() == 2:
-        for controller in (folder.parent / "cgroup.controllers").read_text().split():
-            with suppress(OSError):  # not where processes are in the parent; the kubelet says so
-                (folder.parent / "cgroup.subtree_control").write_text(f"+{controller}")
+    """Make a group that processes can enter. Raises MissingError."""
     folder.mkdir()
-    for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group of version 1
-        if version() == 1 and (folder / name).exists():
-            (folder / name).write_text((folder.parent / name).read_text())
+    if version() == 1:
+        for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group
+            if (folder / name).exists():
+                (folder / name).write_text((folder.parent / name).read_text())
+        return
+    for controller in (folder.parent / "cgroup.controllers").read_text().split():
+        with suppress(OSError):
+            (folder.parent / "cgroup.subtree_control").write_text(f"+{controller}")
+    if lacking := _NEEDED - set((folder / "cgroup.controllers").read_text().split()):
+        raise MissingError(f"no control group with {', '.join(sorted(lacking))} can be made here")
+
+
+def leave(process: int) -> None:
+    """Take a process out of the node's group, which may hold none beside its children (version 2).
+
+    It cannot be seen from within the node.
+    """
+    if version() == 2:
+        (_MOUNT / _own_path() / "cgroup.procs").write_text(str(process))
+
+
+def _own_path() -> str:
+    return Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")

@@ -51,7 +51,7 @@ def control_plane(purpose: str) -> Iterator[ControlPlane]:
 
 @contextmanager
 def cluster(purpose: str) -> Iterator[Cluster]:
-    """A control plane with a node. Raises MissingError, also when there is one already."""
+    """A control plane with a node. Raises MissingError, and OccupiedError when there is one."""
     found = Tools.find(BINARIES)
     if os.geteuid() != 0:
         raise MissingError("only root can start a node")

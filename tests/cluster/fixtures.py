@@ -8,6 +8,8 @@ namespace of its own (`cluster.namespace()`), and what belongs to no namespace i
 A cluster is looked for in this order: the one of EVALRUN_TEST_KUBECONFIG, which is opted in thereby
 (the current context never is); the programs of the folder KUBEBUILDER_ASSETS; those that
 `make cluster-tools` has built. Where a part is missing the tests skip, with CI=true they fail.
+While somebody else has a node on this machine (`make cluster`, other tests), tests of `cluster`
+fail, and say who.
 
 Import the classes from the package: `from cluster.cluster import Cluster`.
 """

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster import images, places
+from cluster import images, places, tools
 from cluster.cluster import Cluster, cluster
 from cluster.containerd import Containerd
 from cluster.ledger import clear_dead
@@ -122,6 +122,7 @@ def _write(started: Cluster) -> None:
 
 def build_images() -> None:
     """Build the project's images, and bring them into the cluster if it is up."""
+    tools.get_node_tools()
     kept = Kept.find()
     for image in images.ALL:
         built = images.build(image)

@@ -44,11 +44,15 @@ API_PORT, S3_PORT = 443, 9000
 CNI_PLUGINS = "/usr/lib/cni"  # Debian's
 
 
+class OccupiedError(Exception):
+    """Somebody else has the machine's one node; says who."""
+
+
 class NodeLock:
     """There is one node on a machine at a time: it has one bridge and one store of images."""
 
     def __init__(self, purpose: str) -> None:
-        """Take it. Raises MissingError when another has it."""
+        """Take it. Raises OccupiedError when another has it."""
         self._file = LOCK.open("a+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +60,7 @@ class NodeLock:
             self._file.seek(0)
             owner = self._file.read().strip()
             self._file.close()
-            raise MissingError(f"there is a cluster on this machine already: {owner}") from None
+            raise OccupiedError(f"there is a cluster on this machine already: {owner}") from None
         self._file.truncate(0)
         self._file.write(f"{purpose}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}\n")
         self._file.flush()
@@ -198,6 +202,7 @@ class Node:
         )
         self._ledger.process("unshare", self._child.identity)
         until("the node's first process", self._has_found_init, 10, 0.02)
+        cgroups.leave(self._child.process.pid)
 
     def _has_found_init(self) -> bool:
         """Whether unshare has its one child, which is sent the signals that unshare ignores."""

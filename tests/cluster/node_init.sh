@@ -41,7 +41,8 @@ cgroups_of_version_2() {
     echo "$process" > /sys/fs/cgroup/init/cgroup.procs || true   # it may have ended
   done
   for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
-    echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control || true
+    # Not before the process outside that waits for this one has left the group (cgroups.py).
+    until echo "+$controller" > /sys/fs/cgroup/cgroup.subtree_control; do sleep 0.1; done
   done
 }
 

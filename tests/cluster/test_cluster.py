@@ -16,8 +16,7 @@ import pytest
 from cluster import cgroups
 from cluster.cluster import Cluster
 from cluster.control_plane import ControlPlane
-from cluster.node import NodeLock
-from cluster.tools import MissingError
+from cluster.node import NodeLock, OccupiedError
 
 pytestmark = pytest.mark.e2e
 
@@ -123,7 +122,7 @@ def test_an_image_can_be_derived(cluster: Cluster) -> None:
 
 
 def test_there_is_one_node_on_a_machine(cluster: Cluster) -> None:
-    with pytest.raises(MissingError, match=f"already: tests, process {os.getpid()}"):
+    with pytest.raises(OccupiedError, match=f"already: tests, process {os.getpid()}"):
         NodeLock("another")
 
 

@@ -71,16 +71,33 @@ class Tools:
 
 def get_all() -> None:
     """Whatever is not in the cache yet. Raises MissingError."""
+    get_node_tools()
+    build_kubernetes()
+
+
+def get_node_tools() -> None:
+    """What a node needs besides the kubelet, and what builds images. Raises MissingError."""
+    with _one_at_a_time("node"):
+        _get_packages()
+        _get_node_parts()
+
+
+@contextmanager
+def _one_at_a_time(what: str) -> Iterator[None]:
+    """Wait until no other process is at it."""
     places.cache().mkdir(parents=True, exist_ok=True)
-    with (places.cache() / "tools.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another call may be at it
-        get_packages()
-        get_node_parts()
-        build_kubernetes()
+    with (places.cache() / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def build_kubernetes() -> None:
-    """The binaries that BINARIES names."""
+    """The binaries that BINARIES names. Raises MissingError."""
+    with _one_at_a_time("kubernetes"):
+        _build_kubernetes()
+
+
+def _build_kubernetes() -> None:
     target = places.kubernetes()
     if (target / "bin").is_dir():
         return
@@ -121,7 +138,7 @@ PACKAGES = {
 }
 
 
-def get_packages() -> None:
+def _get_packages() -> None:
     """Debian's packages that are not installed yet."""
     lacking = [package for program, package in PACKAGES.items() if not _is_there(program)]
     if not lacking:
@@ -156,7 +173,7 @@ def _apt(*arguments: str, cwd: Path | None = None) -> None:
         raise MissingError(f"apt-get {arguments[0]} failed")
 
 
-def get_node_parts() -> None:
+def _get_node_parts() -> None:
     """containerd, and the images that must be in the node from the start."""
     target = places.node_parts()
     if target.is_dir():
@@ -171,7 +188,7 @@ def get_node_parts() -> None:
 
 
 def images() -> dict[str, Path]:
-    """The archives of `get_node_parts`, by the name of their image."""
+    """The archives that `get_node_tools` makes, by the name of their image."""
     folder = places.node_parts()
     files = {PAUSE: "pause.tar", BUSYBOX: "busybox.tar", PYTHON: "python.tar"}
     return {name: folder / file for name, file in files.items()}
