@@ -77,7 +77,8 @@ def check_again(run: EvaluationRun, uid: str, plan: RunPlan, config: OperatorCon
         accelerators=plan.accelerators,
         batch_size=spec.evaluation.batch_size,
     )
-    faults += model_faults(spec, model, builtin_index())
+    found = model_faults(spec, model, builtin_index())
+    faults += [fault for fault in found if fault.where.startswith("spec.parallelism")]
     identity = RunIdentity(namespace=run.metadata.namespace, name=run.metadata.name, uid=uid)
     same = (plan.run, plan.model.source, plan.security) == (
         identity,

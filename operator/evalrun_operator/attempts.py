@@ -59,8 +59,9 @@ class Attempt:
 
     @property
     def counts_as_failure(self) -> bool:
-        """Whether the Job counts it against the retry limit."""
-        return self.state == "Failed" and not self.disrupted and not self.stopped
+        """Whether the Job counts it against the retry limit. Not so a pod that was only deleted."""
+        deleted = self.deleting and self.exit_code is None
+        return self.state == "Failed" and not (self.disrupted or self.stopped or deleted)
 
 
 def parse_time(text: Any) -> datetime | None:

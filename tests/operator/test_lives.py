@@ -20,6 +20,7 @@ CPU = {"parallelism": {"acceleratorsPerShard": 0}}
 GPU: dict[str, Any] = {}
 THREE = {"parallelism": {"shards": 3}}
 EIGHT = {"parallelism": {"shards": 8}}
+STEPS = ["prepare", "answer", "score", "score"]
 SHAPES = pytest.mark.parametrize("spec", [CPU, GPU, THREE], ids=["cpu", "gpu", "three"])
 TRIAL = {
     "metadata": {"name": "shapes"},
@@ -96,6 +97,11 @@ def reason_of(status: dict[str, Any]) -> str:
     return str(ready["reason"])
 
 
+def reason_of_stall(status: dict[str, Any]) -> str:
+    (stalled,) = (entry for entry in status["conditions"] if entry["type"] == "Stalled")
+    return str(stalled["reason"])
+
+
 def succeeded(life: Life) -> None:
     world = life.world
     status = world.status
@@ -130,19 +136,17 @@ def test_a_run_goes_through_its_jobs_to_its_results(spec: dict[str, Any], jobs: 
 def test_a_life_takes_at_most_fifteen_writes_however_many_shards(
     spec: dict[str, Any], show_figure: Callable[[str], None]
 ) -> None:
-    life = Life(begin(spec))
-    steps = iter(["prepare", "answer", "score"])
+    life = Life(begin(spec, fates={"all": [Fate(works=3)]}))
 
     def scrape(world: World) -> bool:
         for pod in world.all("Pod"):
             if pod["status"]["phase"] == "Running":
                 step = pod["metadata"]["labels"]["lmms-eval.io/step"]
-                step = ["prepare", "answer", "score"][pod["_worked"]] if step == "all" else step
+                step = STEPS[pod["_worked"]] if step == "all" else step
                 told = Progress(step=step, activity="at work", requests_done=pod["_worked"])
                 life.process.progress[pod["metadata"]["uid"]] = told
         return bool(world.status.get("completionTime"))
 
-    next(steps)
     life.until(scrape)
     life.rest()
     succeeded(life)
@@ -219,6 +223,24 @@ def test_a_crash_while_a_run_is_suspended_or_resumed_changes_nothing(spec: dict[
         succeeded(life)
         assert life.world.status["resumes"] == 1
         assert life.world.jobs_alive == 1
+
+
+def test_what_gone_pods_cost_is_counted_once_though_a_reply_is_lost() -> None:
+    def live(lose_after: int | None) -> dict[str, Any]:
+        life = Life(begin(THREE, lose_after=lose_after, fates={"answer": [STUCK] * 3}))
+        life.until(phase("Answering"))
+        life.world.tick()
+        life.world.edit_run(suspend=True)
+        life.until(lambda world: condition(world.run, "Suspended"))
+        life.world.edit_run(suspend=False)
+        life.to_the_end()
+        succeeded(life)
+        return {name: life.world.status[name] for name in ("usage", "gonePods", "shards")}
+
+    calm = live(None)
+    assert calm["gonePods"]["disruptions"] == 3
+    for after in range(1, 20):
+        assert live(after) == calm
 
 
 # Suspension
@@ -525,6 +547,14 @@ def test_a_benchmark_that_never_comes_ends_the_run() -> None:
     assert len(life.world.counted_writes) <= 15
 
 
+def test_a_benchmark_that_cannot_be_read_is_told_so() -> None:
+    spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
+    life = Life(begin(spec))
+    life.process.refused["benchmark/shapes"] = "Benchmark shapes: spec.tasks: the field is missing"
+    life.work()
+    assert "spec.tasks: the field is missing" in life.world.status["conditions"][0]["message"]
+
+
 def test_a_benchmark_that_goes_after_the_crash_that_followed_its_snapshot_is_not_missed() -> None:
     spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
     world = begin(spec, crash_after=2)
@@ -535,6 +565,44 @@ def test_a_benchmark_that_goes_after_the_crash_that_followed_its_snapshot_is_not
     world.crash_after = None
     world.remove("Benchmark", "shapes")
     life.process = Process(world, life.config)
+    life.to_the_end()
+    succeeded(life)
+
+
+@pytest.mark.parametrize("kind", ["Job", "ConfigMap"])
+def test_what_the_api_server_refuses_is_told_and_tried_again(kind: str) -> None:
+    life = Life(begin(GPU, forbidden={kind}))
+    for _ in range(10):
+        life.work()
+        life.world.tick()
+    assert condition(life.world.run, "Stalled")
+    assert reason_of_stall(life.world.status) == "CreateRefused"
+    assert "exceeded quota" in life.world.status["conditions"][0]["message"]
+    life.world.forbidden.clear()
+    life.to_the_end()
+    succeeded(life)
+    assert len(life.world.counted_writes) <= 15
+
+
+@pytest.mark.parametrize("kind", ["Job", "ConfigMap"])
+def test_what_is_refused_for_ever_ends_the_run(kind: str) -> None:
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, forbidden={kind}))
+    status = life.to_the_end()
+    assert reason_of(status) == "CreateRefused"
+    assert len(life.world.counted_writes) <= 15
+
+
+def test_a_refusal_in_the_middle_of_a_life_stops_at_its_step() -> None:
+    life = Life(begin(THREE))
+    life.until(phase("Preparing"))
+    life.world.forbidden.add("Job")
+    for _ in range(10):
+        life.work()
+        life.world.tick()
+    assert (life.world.status["phase"], life.world.status["step"]) == ("Preparing", "Prepare")
+    life.process = Process(life.world, life.config)
+    life.work()
+    life.world.forbidden.clear()
     life.to_the_end()
     succeeded(life)
 

@@ -169,6 +169,13 @@ def test_a_pod_that_stopped_as_it_was_asked_counts_against_nothing() -> None:
     assert not attempt.counts_as_failure
 
 
+def test_a_pod_that_was_deleted_before_it_began_is_no_failure() -> None:
+    deleted = pod(None)
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
+    assert not attempt_of(deleted, "uid-1").counts_as_failure
+    assert attempt_of(pod(None), "uid-1").counts_as_failure
+
+
 # Waiting
 
 

@@ -31,6 +31,10 @@ class Crashed(Exception):  # noqa: N818
     """The operator's process ended here."""
 
 
+class Forbidden(Exception):  # noqa: N818
+    """403: a quota, a webhook or a right is against it."""
+
+
 class Conflict(Exception):  # noqa: N818
     """409: the name is taken, or the version is not the last one."""
 
@@ -98,7 +102,8 @@ class World:
 
     fates: of the pods of a step (prepare, answer, score, all), in the order in which they are
     created; when they run out, all goes well. crash_after, lose_after: the write after which the
-    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods.
+    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. forbidden: kinds
+    that the operator may not create now.
     """
 
     now: datetime = BEGIN
@@ -108,6 +113,7 @@ class World:
     crash_after: int | None = None
     lose_after: int | None = None
     refuse_pods: bool = False
+    forbidden: set[str] = field(default_factory=set)
     answered: int = 0
     version: int = 0
     history: list[Doc] = field(default_factory=list)
@@ -175,6 +181,8 @@ class World:
     # Writes of the operator
 
     def create(self, kind: str, document: Doc) -> Doc:
+        if kind in self.forbidden:
+            raise Forbidden(f"exceeded quota: count/{kind.lower()}s")
         found = self.put(kind, document)
         if kind == "Job":
             alive = [job for job in self.all("Job") if owner(job, "EvaluationRun")]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from world import Conflict, LostReply, Missing, World, owner
+from world import Conflict, Forbidden, LostReply, Missing, World, owner
 
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.operator_config import OperatorConfig
@@ -123,6 +123,8 @@ class Process:
         except (Conflict, Missing, LostReply):
             self.see()
             return True
+        except Forbidden:
+            return False  # the queue tries again, ever more rarely
 
     def work(self, kinds: Iterable[str] = KINDS) -> None:
         """Until there is nothing to do at once."""
@@ -174,6 +176,10 @@ class Process:
             else:
                 self.seen["Job"][name] = existing
             return False
+        except Forbidden as error:
+            self.refused[f"{kind.lower()}/{name}"] = str(error)
+            raise
+        self.refused.pop(f"{kind.lower()}/{name}", None)
         if kind == "Job":
             self.seen["Job"][name] = created
         return True
