@@ -60,8 +60,11 @@ class Process:
     def see(self, kinds: Iterable[str] = KINDS) -> None:
         """Learn how the objects of these kinds are now."""
         for kind in kinds:
-            found = {d["metadata"]["name"]: copy.deepcopy(d) for d in self.world.all(kind)}
             before = self.seen.get(kind, {})
+            found = {
+                document["metadata"]["name"]: self._copy(before, document)
+                for document in self.world.all(kind)
+            }
             if kind == "Pod":
                 uids = {pod["metadata"]["uid"] for pod in found.values()}
                 for pod in before.values():
@@ -72,6 +75,14 @@ class Process:
             self.seen[kind] = found
             if kind == "EvaluationRun":
                 self._resolve()
+
+    @staticmethod
+    def _copy(before: dict[str, Doc], document: Doc) -> Doc:
+        known = before.get(document["metadata"]["name"])
+        version = document["metadata"]["resourceVersion"]
+        if known is not None and known["metadata"]["resourceVersion"] == version:
+            return known
+        return copy.deepcopy(document)
 
     def _resolve(self) -> None:
         if self.doubt is None:

@@ -1,0 +1,327 @@
+"""A Plan is carried out in order, and whatever the API server answers leads on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from fake_api import FakeApi
+from objects import Doc, job, pod, run
+
+from evalrun_operator import executor as executors
+from evalrun_operator.api_errors import ApiError, Conflict, Forbidden, Unavailable
+from evalrun_operator.cluster import Cluster
+from evalrun_operator.decisions import (
+    CreateConfigMap,
+    CreateJob,
+    DeleteJob,
+    Event,
+    Ledger,
+    Observed,
+    Plan,
+    ReadBenchmarks,
+    ReadSnapshot,
+    RunKey,
+    Snapshot,
+)
+from evalrun_operator.executor import Again, Executor
+from evalrun_operator.pacing import Pacing
+from evalrun_operator.store import Store
+
+pytestmark = pytest.mark.decisions
+
+KEY = RunKey("team", "one")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SNAPSHOT = cast(Snapshot, "a snapshot")
+WORKING = {"phase": "Answering"}
+
+
+class Bench:
+    """A Store, an API server and an Executor, with one run in both."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.api = FakeApi()
+        self.store = Store(lambda pod, progress: Ledger(failures=1), lambda: self.time)
+        self.store.put("EvaluationRun", self.api.add("evaluationruns", run()))
+        self.finished: list[Doc] = []
+        self.executor = Executor(
+            cast(Cluster, self.api),
+            self.store,
+            Pacing(30.0, lambda: self.time),
+            lambda: NOW,
+            self.finished.append,
+        )
+
+    @property
+    def observed(self) -> Observed:
+        found = self.store.observe(KEY)
+        assert found is not None
+        return found
+
+    def do(self, *actions: Any, **rest: Any) -> float | None:
+        plan = Plan(actions=actions, **rest)
+        return asyncio.run(self.executor.execute(KEY, self.observed, plan))
+
+    def with_job(self) -> Doc:
+        added = self.api.add("jobs", job())
+        self.store.put("Job", added)
+        return added
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(executors, "read_config_map", lambda document: SNAPSHOT)
+    return Bench()
+
+
+def fresh_job() -> Doc:
+    document = job()
+    del document["metadata"]["uid"]
+    return document
+
+
+def config_map(owner: str = "run-1") -> Doc:
+    document = job("one-plan", owner=owner)
+    del document["metadata"]["uid"]
+    return document
+
+
+def test_creates_come_first_then_the_status_then_deletes_then_events(bench: Bench) -> None:
+    old = bench.api.add("jobs", job("one-old", "job-0"))
+    bench.store.put("Job", old)
+    bench.do(
+        DeleteJob("one-old", "job-0"),
+        CreateJob(fresh_job()),
+        status=WORKING,
+        urgent=True,
+        events=(Event("Normal", "Answering", "at work"),),
+    )
+    assert [entry.rsplit(" ", 1)[0] for entry in bench.api.writes()] == [
+        "create jobs",
+        "patch evaluationruns",
+        "delete jobs",
+        "create events",
+    ]
+
+
+def test_what_was_written_is_known_at_once(bench: Bench) -> None:
+    bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert list(bench.observed.jobs) == ["one-answer"]
+    assert bench.observed.run["status"] == WORKING
+
+
+def test_only_the_difference_is_sent_and_nothing_for_none(bench: Bench) -> None:
+    bench.do(status={"phase": "Answering", "step": "Answer"}, urgent=True)
+    bench.do(status={"phase": "Scoring", "step": "Answer"}, urgent=True)
+    bench.do(status={"phase": "Scoring", "step": "Answer"}, urgent=True)
+    assert bench.api.patches[1:] == [{"phase": "Scoring"}]
+
+
+def test_progress_waits_for_its_budget(bench: Bench) -> None:
+    def progress(percent: int) -> float | None:
+        return bench.do(status={**WORKING, "progress": {"percent": percent}})
+
+    assert progress(1) is None  # the first is free
+    bench.time = 10
+    assert progress(2) == 20
+    assert len(bench.api.patches) == 1
+    bench.time = 30
+    assert progress(3) is None
+    assert len(bench.api.patches) == 2
+
+
+def test_what_is_urgent_is_written_at_once_and_carries_the_progress(bench: Bench) -> None:
+    bench.do(status=WORKING)
+    bench.time = 1
+    bench.do(status={"phase": "Scoring", "progress": {"percent": 100}}, urgent=True)
+    assert len(bench.api.patches) == 2
+    bench.time = 2
+    assert bench.do(status={"phase": "Scoring", "progress": {"percent": 99}}) == 29
+
+
+def test_an_event_is_posted_only_with_a_status_and_once(bench: Bench) -> None:
+    event = Event("Normal", "Answering", "at work")
+    bench.do(status=WORKING, urgent=True, events=(event,))
+    bench.do(status=WORKING, urgent=True, events=(event,))
+    assert sum("events" in entry for entry in bench.api.writes()) == 1
+
+
+def test_an_event_that_cannot_be_posted_stops_nothing(bench: Bench) -> None:
+    bench.api.fail_before[("create", "events")] = [Forbidden("create", 403, "no")]
+    bench.do(status=WORKING, urgent=True, events=(Event("Normal", "A", "b"),))
+    assert bench.observed.run["status"] == WORKING
+
+
+def test_a_job_that_is_there_already_and_ours_is_as_good(bench: Bench) -> None:
+    bench.api.add("jobs", job())
+    bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert list(bench.observed.jobs) == ["one-answer"]
+    assert bench.observed.run["status"] == WORKING
+
+
+def test_a_strangers_job_is_a_conflict(bench: Bench) -> None:
+    stranger = job()
+    stranger["metadata"]["ownerReferences"] = []
+    bench.api.add("jobs", stranger)
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert bench.observed.conflicts == {"job/one-answer"}
+    assert not bench.api.patches
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        lambda: job(deletionTimestamp="2026-01-01T00:00:00Z"),
+        lambda: job(owner="run-0"),  # of a run of the same name, to be collected
+    ],
+)
+def test_what_is_going_away_is_waited_for(bench: Bench, leftover: Callable[[], Doc]) -> None:
+    bench.api.add("jobs", leftover())
+    with pytest.raises(Unavailable, match="is being deleted"):
+        bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert not bench.observed.conflicts
+    assert not bench.api.patches
+
+
+def test_what_the_server_refuses_is_remembered_with_its_words(bench: Bench) -> None:
+    bench.api.fail_before[("create", "jobs")] = [Forbidden("create", 403, "exceeded quota")]
+    with pytest.raises(Forbidden):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.observed.refused == {"job/one-answer": "exceeded quota"}
+    bench.do(CreateJob(fresh_job()))
+    assert bench.observed.refused == {}
+
+
+def test_a_snapshot_that_is_there_already_makes_the_plan_void(bench: Bench) -> None:
+    bench.api.add("configmaps", config_map())
+    with pytest.raises(Again):
+        bench.do(CreateConfigMap(config_map()), CreateJob(fresh_job()))
+    assert bench.observed.snapshot == SNAPSHOT
+    assert not bench.observed.jobs
+
+
+def test_a_snapshot_that_was_created_is_known(bench: Bench) -> None:
+    bench.do(CreateConfigMap(config_map()), CreateJob(fresh_job()))
+    assert bench.observed.snapshot == SNAPSHOT
+    assert bench.observed.jobs
+
+
+def test_reading_a_snapshot_tells_whether_there_is_one(bench: Bench) -> None:
+    assert bench.do(ReadSnapshot("one-plan")) == 0
+    assert bench.observed.snapshot_absent
+    bench.api.add("configmaps", config_map())
+    assert bench.do(ReadSnapshot("one-plan")) == 0
+    assert bench.observed.snapshot == SNAPSHOT
+    assert not bench.observed.snapshot_absent
+
+
+def test_a_strangers_snapshot_is_a_conflict_and_a_predecessors_is_none(bench: Bench) -> None:
+    bench.api.add("configmaps", config_map(owner="run-0"))
+    bench.do(ReadSnapshot("one-plan"))
+    assert bench.observed.snapshot_absent
+    stranger = config_map()
+    stranger["metadata"]["ownerReferences"] = []
+    bench.api.add("configmaps", stranger)
+    bench.do(ReadSnapshot("one-plan"))
+    assert bench.observed.conflicts == {"configmap/one-plan"}
+
+
+def test_benchmarks_are_read_and_their_absence_noted(bench: Bench) -> None:
+    good = {
+        "apiVersion": "lmms-eval.io/v1alpha1",
+        "kind": "Benchmark",
+        "metadata": {"name": "vqa", "namespace": "team"},
+        "spec": {"tasks": ["vqa"], "files": {"vqa.yaml": "task: vqa\n"}},
+    }
+    bad = {**good, "metadata": {"name": "bad", "namespace": "team"}, "spec": {"tasks": []}}
+    bench.api.add("benchmarks", good)
+    bench.api.add("benchmarks", bad)
+    assert bench.do(ReadBenchmarks(("vqa", "bad", "none"))) == 0
+    found = bench.observed.benchmarks
+    assert found["vqa"] is not None
+    assert found["none"] is None
+    assert found["bad"] is None
+    assert list(bench.observed.refused) == ["benchmark/bad"]
+
+
+def test_a_status_conflict_reads_the_run_anew(bench: Bench) -> None:
+    bench.api.objects[("evaluationruns", "team", "one")]["spec"]["suspend"] = True
+    bench.api.add("evaluationruns", bench.api.objects[("evaluationruns", "team", "one")])
+    with pytest.raises(Again):
+        bench.do(status=WORKING, urgent=True)
+    assert bench.observed.run["spec"]["suspend"] is True
+
+
+def test_a_run_that_is_gone_is_dropped(bench: Bench) -> None:
+    bench.api.remove("evaluationruns", "team", "one")
+    assert bench.do(status=WORKING, urgent=True) is None
+    assert bench.store.observe(KEY) is None
+
+
+def test_a_job_that_changed_since_it_was_judged_is_not_deleted(bench: Bench) -> None:
+    found = bench.with_job()
+    found["status"] = {"succeeded": 1}
+    bench.api.add("jobs", found)
+    with pytest.raises(Again):
+        bench.do(DeleteJob("one-answer", "job-1"))
+    kept = bench.observed.jobs["one-answer"]
+    assert kept["status"] == {"succeeded": 1}
+    assert "deletionTimestamp" not in kept["metadata"]
+
+
+def test_a_job_that_is_gone_is_as_good_as_deleted(bench: Bench) -> None:
+    bench.with_job()
+    bench.api.remove("jobs", "team", "one-answer")
+    bench.do(DeleteJob("one-answer", "job-1"))
+    assert not bench.observed.jobs
+
+
+def test_an_event_is_not_lost_with_a_delete_that_has_to_be_repeated(bench: Bench) -> None:
+    bench.with_job()
+    bench.api.fail_before[("delete", "jobs")] = [Conflict("delete", 409)]
+    with pytest.raises(Again):
+        bench.do(
+            DeleteJob("one-answer", "job-1"),
+            status={"phase": "Failed"},
+            events=(Event("Warning", "Failed", "why"),),
+        )
+    assert any("events" in entry for entry in bench.api.writes())
+
+
+def test_the_end_is_told_once(bench: Bench) -> None:
+    ended = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
+    bench.do(status=ended, urgent=True)
+    bench.do(status={**ended, "headline": "x"}, urgent=True)
+    assert len(bench.finished) == 1
+
+
+def test_a_pods_contribution_is_written_once_even_if_the_answer_is_lost(bench: Bench) -> None:
+    bench.with_job()
+    bench.store.put("Pod", pod(version=500))
+    bench.store.forget("Pod", pod(version=501))
+    lost: list[ApiError] = [Unavailable("patch", 0, "reset")]
+    bench.api.fail_after[("patch", "evaluationruns")] = lost
+
+    def look() -> None:
+        seen = bench.observed
+        recorded = (seen.run.get("status") or {}).get("gonePods", {}).get("failures", 0)
+        bench.do(status={"gonePods": {"failures": recorded + seen.gone.failures}}, urgent=True)
+
+    with pytest.raises(Unavailable):
+        look()
+    with pytest.raises(Again):
+        look()  # on the old version: it conflicts with what was written after all
+    look()
+    look()
+    written = bench.api.objects[("evaluationruns", "team", "one")]["status"]
+    assert written == {"gonePods": {"failures": 1}}
+
+
+def test_a_plan_may_ask_to_be_made_again(bench: Bench) -> None:
+    assert bench.do(requeue_after=5.0) == 5.0
+    assert bench.do() is None
