@@ -1,0 +1,159 @@
+"""One replica leads at a time, and a leader stops before another may begin."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from fake_api import FakeApi
+
+from evalrun_operator.api_errors import LeadershipLost, Unavailable
+from evalrun_operator.cluster import Cluster
+from evalrun_operator.lease import Elector, Leadership
+
+pytestmark = pytest.mark.decisions
+
+DURATION = 15
+
+
+class Replica:
+    """A replica with a clock of its own, which need not agree with anyone's."""
+
+    def __init__(self, api: FakeApi, identity: str, begins_at: float = 0.0) -> None:
+        self.time = begins_at
+        self.api = api
+        self.leadership = Leadership(lambda: self.time)
+        self.elector = Elector(
+            cast(Cluster, api),
+            self.leadership,
+            namespace="system",
+            name="operator",
+            identity=identity,
+            duration=DURATION,
+            now=lambda: datetime.fromtimestamp(self.time + 1e9, UTC),
+        )
+
+    def look(self) -> bool:
+        return asyncio.run(self.elector._try())
+
+    def renew(self) -> None:
+        asyncio.run(self.elector._renew())
+
+    def release(self) -> None:
+        asyncio.run(self.elector.release())
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+def test_the_first_one_leads_and_the_second_waits(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b", begins_at=5000)
+    assert first.look()
+    assert not second.look()
+    assert first.leadership.held
+    assert not second.leadership.held
+    with pytest.raises(LeadershipLost):
+        second.leadership.fence()
+
+
+def test_a_leader_stops_before_another_may_take_over(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b", begins_at=-300)
+    first.look()
+    second.look()
+    first.time += DURATION * 0.66
+    first.leadership.fence()
+    first.time += DURATION * 0.02
+    second.time += DURATION * 0.68
+    with pytest.raises(LeadershipLost):
+        first.leadership.fence()
+    assert not second.look()
+    second.time += DURATION * 0.33
+    assert second.look()
+
+
+def test_a_lease_that_is_renewed_is_not_taken_however_old_it_looks(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b", begins_at=1e8)
+    first.look()
+    for _ in range(10):
+        assert not second.look()
+        first.time += 5
+        second.time += 5
+        first.renew()
+    assert first.leadership.held
+
+
+def test_the_deadline_counts_from_the_beginning_of_the_renewal(api: FakeApi) -> None:
+    replica = Replica(api, "a")
+    replica.look()
+    write = api.write_lease
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        replica.time += 4
+        return await write(*arguments, **options)
+
+    api.write_lease = slow  # type: ignore[method-assign]
+    replica.renew()
+    assert replica.leadership.deadline == pytest.approx(DURATION * 2 / 3)
+
+
+def test_a_renewal_whose_answer_was_lost_does_not_end_leadership(api: FakeApi) -> None:
+    replica = Replica(api, "a")
+    replica.look()
+    api.fail_after[("update", "leases")] = [Unavailable("update", 0, "reset")]
+    with pytest.raises(Unavailable):
+        replica.renew()
+    replica.time += 5
+    replica.renew()
+    assert replica.leadership.deadline == pytest.approx(5 + DURATION * 2 / 3)
+
+
+def test_a_lease_that_was_taken_ends_leadership(api: FakeApi) -> None:
+    replica = Replica(api, "a")
+    replica.look()
+    lease = api.objects[("leases", "system", "operator")]
+    lease["spec"]["holderIdentity"] = "b"
+    api.add("leases", lease)
+    asyncio.run(asyncio.wait_for(replica.elector.keep(lambda: None), 2))
+    assert not replica.leadership.held
+
+
+def test_a_leader_that_cannot_renew_ends_in_time(api: FakeApi) -> None:
+    replica = Replica(api, "a")
+    replica.look()
+
+    async def unreachable(*_: Any, **__: Any) -> Any:
+        replica.time += 3
+        raise Unavailable("update", 0, "no route")
+
+    api.write_lease = unreachable  # type: ignore[method-assign]
+    asyncio.run(asyncio.wait_for(replica.elector.keep(lambda: None), 20))
+    assert DURATION * 2 / 3 <= replica.time < DURATION
+
+
+def test_a_released_lease_is_taken_at_once_and_nothing_is_written_after(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    assert not second.look()
+    first.release()
+    with pytest.raises(LeadershipLost):
+        first.leadership.fence()
+    assert second.look()
+    spec = api.objects[("leases", "system", "operator")]["spec"]
+    assert spec["holderIdentity"] == "b"
+    assert spec["leaseTransitions"] == 2
+
+
+def test_two_that_try_at_once_do_not_both_lead(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    first.release()
+    second.elector._lease = None
+
+    async def both() -> list[bool]:
+        return list(await asyncio.gather(first.elector._try(), second.elector._try()))
+
+    assert sorted(asyncio.run(both())) == [False, True]

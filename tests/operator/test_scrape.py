@@ -1,0 +1,185 @@
+"""Pods' progress is read, whatever the pods answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from objects import job, pod, run
+
+from evalrun_api.operator_config import ScrapeSettings
+from evalrun_api.progress import Progress
+from evalrun_operator.decisions import Ledger, RunKey
+from evalrun_operator.scrape import MAX_BODY, Scraper, Unusable, fetch
+from evalrun_operator.store import Store
+
+pytestmark = pytest.mark.decisions
+
+KEY = RunKey("team", "one")
+GOOD = Progress(step="answer", activity="answering", requests_done=3, requests_total=9)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def good(_: web.Request) -> web.StreamResponse:
+    return web.json_response(text=GOOD.model_dump_json(by_alias=True))
+
+
+async def dribble(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        for _ in range(600):
+            await response.write(b" ")
+            await asyncio.sleep(0.1)
+    return response
+
+
+async def elsewhere(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound("/other")
+
+
+async def huge(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        for _ in range(64):
+            await response.write(b" " * (MAX_BODY // 16))
+    return response
+
+
+def answering(text: str) -> Handler:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(text=text)
+
+    return answer
+
+
+@asynccontextmanager
+async def served(handler: Handler, host: str = "127.0.0.1") -> Any:
+    app = web.Application()
+    app.router.add_get("/progress", handler)
+    app.router.add_get("/other", good)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def ask(handler: Handler, host: str = "127.0.0.1") -> Progress:
+    async def scene() -> Progress:
+        async with served(handler, host) as port, aiohttp.ClientSession() as session:
+            return await fetch(session, host, port)
+
+    return asyncio.run(scene())
+
+
+def test_progress_is_read() -> None:
+    assert ask(good) == GOOD
+
+
+def test_progress_is_read_over_ipv6() -> None:
+    try:
+        assert ask(good, "::1") == GOOD
+    except OSError:
+        pytest.skip("no IPv6 here")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        elsewhere,
+        huge,
+        answering("[]"),
+        answering("not json"),
+        answering('{"version": 1, "step": "answer", "activity": "x", "requestsDone": "7"}'),
+        answering('{"version": 1, "step": "answer", "activity": "x", "etaSeconds": NaN}'),
+        answering('{"version": 1, "step": "answer", "activity": "x", "more": 1}'),
+        answering("[" * 100_000),
+    ],
+)
+def test_what_is_no_progress_is_unusable(handler: Handler) -> None:
+    with pytest.raises(Unusable):
+        ask(handler)
+
+
+def test_an_address_is_an_address_and_no_url() -> None:
+    async def scene() -> None:
+        async with aiohttp.ClientSession() as session:
+            await fetch(session, "evil.example/?", 80)
+
+    with pytest.raises(ValueError, match="address"):
+        asyncio.run(scene())
+
+
+def store_with(*addresses: str) -> Store:
+    store = Store(lambda pod, progress: Ledger(), time.monotonic)
+    store.put("EvaluationRun", run())
+    store.put("Job", job())
+    for number, address in enumerate(addresses):
+        document = pod(f"pod-{number}", 10 + number)
+        document["status"]["podIP"] = address
+        store.put("Pod", document)
+    return store
+
+
+def test_one_that_never_ends_delays_no_other() -> None:
+    async def scene() -> None:
+        store = store_with("127.0.0.1", *["127.0.0.2"] * 3)
+        changed: list[RunKey] = []
+        failed: list[str] = []
+        app_good = served(good, "127.0.0.1")
+        async with app_good as port:
+            app = web.Application()
+            app.router.add_get("/progress", dribble)
+            runner = web.AppRunner(app, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.2", port).start()
+            scraper = Scraper(
+                store,
+                ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=4),
+                changed=changed.append,
+                failed=failed.append,
+                random=lambda: 0.0,
+                beat=lambda: None,
+                port=port,
+            )
+            task = asyncio.create_task(scraper.run())
+            began = time.monotonic()
+            while not changed:
+                await asyncio.sleep(0.01)
+            assert time.monotonic() - began < 1.0
+            while len(failed) < 3:
+                await asyncio.sleep(0.05)
+            assert set(failed) == {"timeout"}
+            assert time.monotonic() - began < 6.0
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await runner.cleanup()
+        assert changed == [KEY]
+        observed = store.observe(KEY)
+        assert observed is not None
+        assert observed.progress == {"pod-0": GOOD}
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_only_running_pods_of_our_jobs_are_asked() -> None:
+    store = store_with("127.0.0.1")
+    store.put("Pod", pod("pending", 20, phase="Pending"))
+    store.put("Pod", pod("stranger", 21, owner="job-of-someone"))
+    ending = pod("ending", 22)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    store.put("Pod", ending)
+    assert [p["metadata"]["uid"] for p in store.pods_at_work()] == ["pod-0"]
+    store.put("EvaluationRun", run(version=30, completionTime="2026-01-01T00:00:00Z"))
+    assert list(store.pods_at_work()) == []
