@@ -155,9 +155,11 @@ class Operator:
         await asyncio.wait((stopping, keeping, synced, *parts), return_when=asyncio.FIRST_COMPLETED)
         working: asyncio.Task[None] | None = None
         if synced.done():
-            # What was read stays: the garbage collector need not look at it again and again.
+            # What was read stays: the garbage collector need not look at it again and again. And
+            # documents have no cycles, so it need not look as often as they come.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             working = asyncio.create_task(self.controller.run(), name="workers")
             parts.append(asyncio.create_task(self.watches.run(), name="watches"))
             if self._config.scrape.enabled:

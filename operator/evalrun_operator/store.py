@@ -16,7 +16,7 @@ from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
 from evalrun_operator.names import RUN_LABEL
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
-from evalrun_operator.strip import KINDS, Kind, strip
+from evalrun_operator.strip import KINDS, Kind, share, strip
 
 BENCHMARK_AGE = 30.0
 """Seconds after which a Benchmark, or its absence, is looked up again."""
@@ -149,7 +149,10 @@ class Store:
         shelf = self._shelves[kind]
         if not shelf.is_news(document, listed) or not _is_ours(kind, document):
             return None
-        held, displaced = shelf.put(strip(kind, document), listed)
+        stripped = strip(kind, document)
+        if not (kind == "EvaluationRun" and is_finished(stripped)):
+            stripped = share(stripped)  # it stays as it is; that of a finished run is packed
+        held, displaced = shelf.put(stripped, listed)
         if displaced is not None:
             self._after_removal(kind, displaced)
         if held is None:

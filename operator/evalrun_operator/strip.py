@@ -41,7 +41,7 @@ _SHARED = frozenset({"type", "status", "reason", "kind", "apiVersion", "namespac
 
 
 def strip(kind: Kind, document: Doc) -> Doc:
-    """A copy that shares nothing with `document`.
+    """The document without what nobody reads; what is left is shared with it.
 
     It has apiVersion and kind, which the items of a list lack.
     """
@@ -59,8 +59,7 @@ def strip(kind: Kind, document: Doc) -> Doc:
         stripped["spec"] = _spec(kind, spec)
     if document.get("status") is not None:
         stripped["status"] = document["status"]
-    plain: Doc = _share(stripped)
-    return plain
+    return stripped
 
 
 def _spec(kind: Kind, spec: Doc) -> Doc:
@@ -71,12 +70,12 @@ def _spec(kind: Kind, spec: Doc) -> Doc:
     return spec
 
 
-def _share(value: Any, key: str = "") -> Any:
+def share(value: Any, key: str = "") -> Any:
     """A deep copy in which equal names are one object: each JSON text brings its own."""
     if isinstance(value, dict):
-        return {sys.intern(name): _share(entry, name) for name, entry in value.items()}
+        return {sys.intern(name): share(entry, name) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_share(entry) for entry in value]
+        return [share(entry) for entry in value]
     if isinstance(value, str) and key in _SHARED and len(value) <= 64:
         return sys.intern(value)
     return value
