@@ -100,8 +100,10 @@ def _wanted(file: ManifestFile, namespace: str) -> list[Wanted]:
             check_size(node)
         entries = [entry for entry in yaml.safe_load_all(file.text) if entry is not None]
     except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file.name}, line {mark.line + 1}" if mark is not None else file.name
         what = f"not valid YAML: {getattr(error, 'problem', None) or 'it cannot be read'}"
-        raise Refused([Fault(file.name, what, "Correct the file")]) from error
+        raise Refused([Fault(where, what, "Correct the line")]) from error
     return [_object(entry, file.name, namespace) for entry in entries]
 
 

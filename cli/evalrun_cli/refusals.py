@@ -26,7 +26,9 @@ RUN_DELETED: Final = Reason(
     "The run was deleted while a command followed it.",
     "Apply its manifest again: finished answers are reused.",
 )
-UNDECLARED = re.compile(r"\.([\w.\[\]]+): field not declared in schema")
+UNTYPED = "failed to create typed patch object"
+"""How server-side apply refuses what does not fit the schema: with a 500, and no causes."""
+_UNTYPED_FIELD = re.compile(r"\.([\w.\[\]]+): (.+?)(?= \.\w[\w.\[\]]*: |$)")
 NO_ANSWER = 0
 """The code of a request that got no answer."""
 
@@ -81,7 +83,7 @@ def refusal(asked: Asked, code: int, status: Mapping[str, Any] | None, text: str
         return _not_found(asked, details, status is None, told)
     if code == 409:
         return ApiRefusal(reasons.INVALID_SPEC, code, *_conflicts(asked, details, told))
-    if code in (400, 413, 415, 422) or UNDECLARED.search(told):  # which it answers with a 500
+    if code in (400, 413, 415, 422) or UNTYPED in told:
         return ApiRefusal(reasons.INVALID_SPEC, code, *_invalid(asked, details, told))
     what = f"the request ({asked}) failed with HTTP {code}: {told}"
     remedy = "Try again; if it stays so, ask the cluster's administrator"
@@ -150,10 +152,16 @@ def _invalid(asked: Asked, details: Mapping[str, Any], told: str) -> list[Fault]
         faults.append(Fault(_field(asked, cause), what, remedy))
     if faults:
         return list(dict.fromkeys(faults))
-    if undeclared := UNDECLARED.search(told):
+    if UNTYPED in told:
+        faults = [_untyped(asked, *found) for found in _UNTYPED_FIELD.findall(told)]
+    return faults or [Fault(str(asked), told, "Correct the manifest")]
+
+
+def _untyped(asked: Asked, field: str, what: str) -> Fault:
+    if what == "field not declared in schema":
         what = "the cluster's release has no such field"
-        return [Fault(_place(asked, undeclared[1]), what, "Leave it out, or update the operator")]
-    return [Fault(str(asked), told, "Correct the manifest")]
+        return Fault(_place(asked, field), what, "Leave it out, or update the operator")
+    return Fault(_place(asked, field), what, "Correct the value")
 
 
 def _field(asked: Asked, cause: Mapping[str, Any]) -> str:

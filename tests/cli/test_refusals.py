@@ -199,6 +199,22 @@ def test_all_causes_are_told_each_once() -> None:
     assert len(refusal(ASKED, 422, status, "").faults) == 2
 
 
+def test_every_field_that_does_not_fit_the_schema_is_told() -> None:
+    message = (
+        "failed to create typed patch object (team/shapes; lmms-eval.io/v1alpha1, "
+        "Kind=EvaluationRun): errors:\n  .spec.benchmarks[0].limit: expected numeric (int or "
+        "float), got string\n  .spec.ofTomorrow: field not declared in schema"
+    )
+    faults = refusal(ASKED, 500, {"message": message}, "").faults
+    assert [(fault.where, fault.what) for fault in faults] == [
+        (
+            "evaluationrun/shapes: spec.benchmarks[0].limit",
+            "expected numeric (int or float), got string",
+        ),
+        ("evaluationrun/shapes: spec.ofTomorrow", "the cluster's release has no such field"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "passes"),
     [(401, False), (403, False), (410, True), (422, False), (429, True), (500, True)],

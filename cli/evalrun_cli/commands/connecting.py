@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,23 @@ def choice_of(kubeconfig: str | None, context: str | None, namespace: str | None
 
 def connect(choice: ClusterChoice) -> Cluster:
     """The cluster of a choice. Raises `EvalrunError`."""
-    from evalrun_cli import cluster  # takes a second or two
-
+    with _absent("chardet"):
+        from evalrun_cli import cluster  # takes a second or two
     return cluster.connect(choice)
+
+
+@contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """Let a module seem not to be installed.
+
+    Where chardet is there (the runner's packages bring it), requests imports it for web pages that
+    do not name their encoding; that takes longer than all the rest of the Kubernetes client.
+    """
+    hidden = module not in sys.modules
+    if hidden:
+        sys.modules[module] = None  # type: ignore[assignment]  # as the import system documents it
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
