@@ -13,10 +13,12 @@ RUN python3 /requirements/requirements.py operator > /requirements/requirements.
 FROM ${BASE} AS dependencies
 ARG UV_VERSION=0.13.9
 ARG SSL_CERT_FILE
+# Another place, if this machine has a cache to mount.
+ARG UV_CACHE_DIR=/root/.cache/uv
 COPY --from=requirements /requirements/requirements.txt /requirements/constraints.txt /opt/evalrun/
 RUN --mount=type=bind,from=requirements,source=/usr/local/bin,target=/uv \
-    : "${UV_VERSION}" \
-    && /uv/uv venv --quiet --allow-existing --python "$(command -v python3)" /opt/evalrun \
+    --mount=type=cache,target=/root/.cache/uv \
+    /uv/uv venv --quiet --allow-existing --python "$(command -v python3)" /opt/evalrun \
     && VIRTUAL_ENV=/opt/evalrun UV_LINK_MODE=copy /uv/uv pip install --compile-bytecode \
        --require-hashes -r /opt/evalrun/requirements.txt -c /opt/evalrun/constraints.txt \
     && echo /opt/packages > "$(/opt/evalrun/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"

@@ -67,7 +67,8 @@ class Buildah:
             command += ["--volume", f"{CERTIFICATES.parent}:{CERTIFICATES.parent}:ro"]
             command += ["--build-arg", f"SSL_CERT_FILE={CERTIFICATES}"]
         if places.uv_cache().is_dir():  # `make install` has downloaded most of it already
-            command += ["--volume", f"{places.uv_cache()}:/root/.cache/uv"]
+            command += ["--volume", f"{places.uv_cache()}:/uv-cache"]
+            command += ["--build-arg", "UV_CACHE_DIR=/uv-cache"]
         self.run(*command, places.ROOT)
 
     def find(self, name: str) -> StoredImage | None:
