@@ -88,6 +88,13 @@ def suspend(
     return Plan(actions=actions, status=statuses.suspended(case, stopped, **fields))
 
 
+def suspend_all(case: Case) -> Plan:
+    """Delete all Jobs at work of a run whose plan is not known."""
+    actions = tuple(delete(job) for job in case.active_jobs())
+    stopped = all(is_finished(job) for job in case.observed.jobs.values())
+    return Plan(actions=actions, status=statuses.suspended(case, stopped))
+
+
 def stop_short(case: Case, job: Doc, failure: Failure, fields: Doc) -> Plan:
     """Give a run up whose Job is at work."""
     if not is_finished(job):

@@ -41,6 +41,7 @@ from evalrun_operator.endings import (
     settled,
     stop_short,
     suspend,
+    suspend_all,
 )
 from evalrun_operator.jobs import build_job, effective_plan
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
@@ -134,6 +135,8 @@ def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
     begun = case.status.get("startTime") or case.observed.jobs
     if begun and not case.observed.snapshot_absent:
         return Plan(actions=(ReadSnapshot(name),))
+    if case.run.spec.suspend:
+        return suspend_all(case)  # whoever took the ConfigMap away must not keep it at work
     names = benchmark_names(case.run)
     unread = tuple(name for name in names if name not in case.observed.benchmarks)
     if unread:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalrun_api import reasons
-from evalrun_operator.attempts import parse_time
+from evalrun_operator.attempts import Attempt, parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.decisions import Doc
 from evalrun_operator.outcomes import Failure
@@ -13,6 +14,8 @@ from evalrun_operator.waiting import Wait, wait_of
 
 PATIENCE_SECONDS = 30.0
 """How long a Job may be without pods before that is worth a word."""
+BACKOFF_SECONDS = 660.0
+"""The same after a failure: the Job's controller waits up to ten minutes before the next try."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ def check_start(case: Case, job: Doc) -> StartCheck:
         return StartCheck(message="waiting in a queue for its quota")
     deadline = case.run.spec.start_deadline_seconds
     attempts, pods = case.attempts_of(job), case.pods_of(job)
-    if not attempts:
-        return _without_pods(case, job, deadline)
+    if not any(attempt.state in ("Waiting", "Running") for attempt in attempts):
+        return _without_pods(case, job, deadline, attempts)
     waiting = [
         ((case.now - attempt.created_at).total_seconds(), wait_of(pod), pod)
         for attempt, pod in zip(attempts, pods, strict=True)
@@ -58,8 +61,8 @@ def check_start(case: Case, job: Doc) -> StartCheck:
     )
 
 
-def _without_pods(case: Case, job: Doc, deadline: int) -> StartCheck:
-    """The Job has no pod, from its beginning or again.
+def _without_pods(case: Case, job: Doc, deadline: int, attempts: Sequence[Attempt]) -> StartCheck:
+    """The Job has no pod at work, from its beginning or again. attempts: those that have ended.
 
     Between a pod that was lost and its successor there is none for a moment. So the deadline runs
     from when the status first says that it stalls the run, which it does after some patience, and
@@ -69,11 +72,14 @@ def _without_pods(case: Case, job: Doc, deadline: int) -> StartCheck:
     begun = parse_time(status.get("startTime")) or parse_time(
         job["metadata"].get("creationTimestamp")
     )
+    ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
+    begun = max(ends, default=begun)
+    patience = BACKOFF_SECONDS if attempts else PATIENCE_SECONDS
     age = (case.now - begun).total_seconds() if begun else 0.0
     reason = reasons.START_DEADLINE_EXCEEDED
     if not case.is_stalled(reason):
-        if age < PATIENCE_SECONDS:
-            return StartCheck(look_again_seconds=PATIENCE_SECONDS - age + 0.1)
+        if age < patience:
+            return StartCheck(look_again_seconds=patience - age + 0.1)
         if status.get("active") or status.get("terminating"):
             return StartCheck(look_again_seconds=PATIENCE_SECONDS)
     name = job["metadata"]["name"]

@@ -92,6 +92,12 @@ def names(world: World, kind: str) -> list[str]:
     return sorted(document["metadata"]["name"] for document in world.all(kind))
 
 
+def at_step(world: World, step: str = "answer") -> list[dict[str, Any]]:
+    return [
+        pod for pod in world.all("Pod") if pod["metadata"]["labels"]["lmms-eval.io/step"] == step
+    ]
+
+
 def reason_of(status: dict[str, Any]) -> str:
     (ready,) = (entry for entry in status["conditions"] if entry["type"] == "Ready")
     return str(ready["reason"])
@@ -278,6 +284,21 @@ def test_a_run_may_be_suspended_at_any_moment_and_go_on_with_other_shards(
             suspended = [c for c in life.world.status["conditions"] if c["type"] == "Suspended"]
             assert [c["status"] for c in suspended] == ["False"]
         assert len(life.world.counted_writes) <= 15 + 4 + 4
+
+
+def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None:
+    spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
+    world = begin(spec, fates={"answer": [STUCK]})
+    world.put("Benchmark", TRIAL)
+    life = Life(world)
+    life.until(phase("Answering"))
+    world.remove("ConfigMap", "trial-plan")
+    world.remove("Benchmark", "shapes")
+    world.edit_run(suspend=True)
+    life.process = Process(world, life.config)
+    life.until(lambda world: condition(world.run, "Suspended"))
+    life.rest()
+    assert names(world, "Job") == ["trial-prepare"]
 
 
 def test_a_run_that_is_born_suspended_costs_nothing_until_it_is_resumed() -> None:
@@ -513,6 +534,19 @@ def test_a_moment_without_pods_after_hours_of_work_is_no_failure() -> None:
     life.world.refuse_pods = False
     life.to_the_end()
     succeeded(life)
+
+
+def test_a_retry_that_a_quota_forbids_does_not_hang_for_ever() -> None:
+    failure = Fate(exit_code=1, exit_reason="Error")
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, fates={"answer": [failure]}))
+    life.until(lambda world: any(p["status"]["phase"] == "Running" for p in at_step(world)))
+    life.world.refuse_pods = True
+    for _ in range(20):
+        life.world.tick(30)
+        life.work()
+    assert not condition(life.world.run, "Stalled")  # the Job's controller may still be waiting
+    status = life.to_the_end()
+    assert reason_of(status) == "StartDeadlineExceeded"
 
 
 @pytest.mark.parametrize("suspended", [False, True])
