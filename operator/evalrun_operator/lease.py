@@ -87,6 +87,8 @@ class Elector:
         self._lease: Doc | None = None
         self._seen: tuple[object, ...] = ()
         self._seen_at = float("-inf")
+        self.trouble = ""
+        """Why this replica could never take over: the last look at the Lease failed so."""
 
     @property
     def holder(self) -> str:
@@ -99,10 +101,13 @@ class Elector:
         while True:
             beat()
             try:
-                if await self._try():
+                leads = await self._try()
+                self.trouble = ""
+                if leads:
                     log.info("leading as %s", self._identity)
                     return
             except ApiError as error:
+                self.trouble = str(error)
                 log.warning("the Lease %s cannot be read or written: %s", self._name, error)
             if self.holder != said:
                 said = self.holder

@@ -227,6 +227,8 @@ class Operator:
             faults["api"] = "the API server has not answered yet"
         elif (silence := time.monotonic() - answered) > SILENCE_SECONDS:
             faults["api"] = f"the API server has not answered for {silence:.0f} s"
+        if self.elector.trouble and not self._leadership.held:
+            faults["lease"] = self.elector.trouble
         if self._leadership.held and not self.store.synced:
             faults["store"] = "the cluster has not been read in full yet"
         return faults

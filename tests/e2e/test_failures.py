@@ -70,7 +70,11 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
     show_figure: Callable[[str], None],
     clock: Callable[[], str],
 ) -> None:
-    image = space.cluster.derive_image("runner-without-mme", removed=["lmms_eval/tasks/mme"])
+    image = space.cluster.node.derive_image(
+        "lmms-eval.io/runner:dev",
+        "lmms-eval.io/runner:without-mme",
+        removed=["opt/evalrun/lib/python3.11/site-packages/lmms_eval/tasks/mme"],
+    )
     expected = runs(image)
     for name, (_, spec) in expected.items():
         space.apply("gpu.yaml", name=name, **spec)
