@@ -1,0 +1,295 @@
+"""The operator's process at a real API server, with the rights that its Role gives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.access import until
+from cluster.control_plane import ControlPlane
+from cluster.ports import free_ports
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+SYSTEM = "lmms-eval-system"
+USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
+LEASE_SECONDS = 3
+CONFIG = {
+    "images": {"runner": "registry.example.com/runner:1"},
+    "policy": {"allowInlineStores": True},
+    "leaseSeconds": LEASE_SECONDS,
+    "progressSeconds": 1,
+}
+RUN: dict[str, Any] = {
+    "apiVersion": "lmms-eval.io/v1alpha1",
+    "kind": "EvaluationRun",
+    "spec": {
+        "model": {
+            "profile": "qwen2_5_vl",
+            "source": {"huggingFace": {"repo": "Qwen/Qwen2.5-VL-7B-Instruct"}},
+        },
+        "benchmarks": [{"name": "mme"}],
+        "results": {"volume": {"claimName": "results"}},
+    },
+}
+
+
+class Replica:
+    """A process of the operator."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, name: str) -> None:
+        self.port = free_ports("127.0.0.1", 1)[0]
+        self.log = folder / f"{name}.log"
+        config = folder / "config.yaml"
+        config.write_text(json.dumps(CONFIG))
+        environment = {
+            key: value for key, value in os.environ.items() if "proxy" not in key.lower()
+        }
+        self._output = self.log.open("wb")
+        self.process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("evalrun-operator"),
+                f"--config={config}",
+                f"--listen=127.0.0.1:{self.port}",
+                f"--lease-namespace={SYSTEM}",
+            ],
+            env={**environment, "KUBECONFIG": str(kubeconfig)},
+            stderr=self._output,
+        )
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What an endpoint answers; nothing while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as it:
+                return dict(json.load(it))
+        except urllib.error.HTTPError as answer:
+            return dict(json.load(answer))
+        except OSError:
+            return {}
+
+    def is_role(self, role: str) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        answer = self.ask("/readyz")
+        return bool(answer.get("ok")) and answer["role"] == role
+
+    def lines(self, level: str) -> list[dict[str, Any]]:
+        """What it logged at a level."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["level"] == level]
+
+    def stop(self) -> tuple[int, float]:
+        """Ask it to stop; exit code and seconds."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15), time.monotonic() - began
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._output.close()
+
+
+class Replicas:
+    """The processes of a test."""
+
+    def __init__(self, folder: Path, kubeconfig: Path) -> None:
+        self._folder = folder
+        self._kubeconfig = kubeconfig
+        self._all: list[Replica] = []
+
+    def start(self, role: str) -> Replica:
+        """Start one, and wait until it is in its role."""
+        replica = Replica(self._folder, self._kubeconfig, f"replica-{len(self._all)}")
+        self._all.append(replica)
+        until(f"the role {role}", lambda: replica.is_role(role), 60)
+        return replica
+
+    def end(self) -> None:
+        for replica in self._all:
+            replica.end()
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the operator's service account."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    api_server.kubectl("apply", "-f", "-", input=json.dumps(namespace))
+    rbac = api_server.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
+    api_server.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
+    token = api_server.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
+    raw = api_server.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
+    config = json.loads(raw)
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
+    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def replicas(kubeconfig: Path, tmp_path: Path) -> Iterator[Replicas]:
+    found = Replicas(tmp_path, kubeconfig)
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def namespace(api_server: ControlPlane) -> str:
+    return api_server.namespace("process")
+
+
+def apply(api_server: ControlPlane, namespace: str, name: str) -> None:
+    document = {**RUN, "metadata": {"name": name, "namespace": namespace}}
+    api_server.kubectl("create", "-f", "-", input=json.dumps(document))
+
+
+def get(api_server: ControlPlane, namespace: str, what: str, name: str) -> dict[str, Any] | None:
+    done = api_server.kubectl("-n", namespace, "get", what, name, "-o", "json", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+def phase(api_server: ControlPlane, namespace: str, name: str) -> str:
+    found = get(api_server, namespace, "evaluationrun", name) or {}
+    return str(found.get("status", {}).get("phase"))
+
+
+def holder(api_server: ControlPlane) -> str | None:
+    lease = get(api_server, SYSTEM, "lease", "lmms-eval-operator") or {}
+    return lease.get("spec", {}).get("holderIdentity")
+
+
+def audited(api_server: ControlPlane, namespace: str = "") -> Counter[tuple[str, str, str]]:
+    """Requests of the operator: agent, verb, resource."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for line in api_server.audit_log.read_text().splitlines():
+        event = json.loads(line)
+        reference = event.get("objectRef", {})
+        if event["user"]["username"] == USER and reference.get("namespace", "") == namespace:
+            agent = event["userAgent"].split("/")[0]
+            what = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
+            found[(agent, event["verb"], what)] += 1
+    return found
+
+
+def test_a_run_gets_its_job_with_few_writes_and_none_of_them_is_kopfs(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    leader = replicas.start("leader")
+    apply(api_server, namespace, "one")
+    until("the Job", lambda: get(api_server, namespace, "job", "one-prepare"), 10)
+    until("the status", lambda: phase(api_server, namespace, "one") == "Preparing", 10)
+    time.sleep(1.5)  # for what else might be written
+    assert leader.ask("/healthz")["ok"]
+    code, seconds = leader.stop()
+    assert code == 0
+    assert seconds < 10
+    assert holder(api_server) is None
+    assert not leader.lines("ERROR")
+    assert not leader.lines("CRITICAL")
+    written = {
+        key: count
+        for key, count in audited(api_server, namespace).items()
+        if key[1] not in ("get", "list", "watch")
+    }
+    ours = "lmms-eval-operator"
+    assert written.keys() == {
+        (ours, "create", "configmaps"),
+        (ours, "create", "jobs"),
+        (ours, "patch", "evaluationruns/status"),
+        (ours, "create", "events"),
+    }
+    assert sum(written.values()) <= 6
+    found = get(api_server, namespace, "evaluationrun", "one") or {}
+    assert "finalizers" not in found["metadata"]
+    assert "annotations" not in found["metadata"]
+
+
+def test_a_successor_starts_at_once_when_the_lease_is_given_back(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    first = replicas.start("leader")
+    second = replicas.start("standby")
+    assert first.stop()[0] == 0
+    until("the successor", lambda: second.is_role("leader"), LEASE_SECONDS * 0.9 + 2)
+    apply(api_server, namespace, "one")
+    until("the Job", lambda: get(api_server, namespace, "job", "one-prepare"), 10)
+
+
+def test_a_leader_that_was_paused_ends_and_writes_nothing(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    first = replicas.start("leader")
+    second = replicas.start("standby")
+    first.process.send_signal(signal.SIGSTOP)
+    until("the successor", lambda: second.is_role("leader"), LEASE_SECONDS + 10)
+    apply(api_server, namespace, "one")
+    until("the Job", lambda: get(api_server, namespace, "job", "one-prepare"), 10)
+    first.process.send_signal(signal.SIGCONT)
+    assert first.process.wait(10) == 1
+    assert "leadership is lost" in first.lines("CRITICAL")[0]["message"]
+    assert audited(api_server, namespace)[("lmms-eval-operator", "create", "jobs")] == 1
+
+
+def test_what_happened_while_no_replica_ran_is_made_up_for(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    first = replicas.start("leader")
+    apply(api_server, namespace, "before")
+    until("the Job", lambda: get(api_server, namespace, "job", "before-prepare"), 10)
+    first.process.kill()
+    first.process.wait()
+    apply(api_server, namespace, "meanwhile")
+    api_server.kubectl("-n", namespace, "delete", "job", "before-prepare")
+    replicas.start("leader")
+    for name in ("before", "meanwhile"):
+        until("the Job", lambda name=name: get(api_server, namespace, "job", f"{name}-prepare"), 20)
+
+
+def test_a_job_of_someone_else_fails_the_run_and_is_left_alone(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    api_server.kubectl(
+        "-n", namespace, "create", "job", "one-prepare", "--image=registry.example.com/x"
+    )
+    replicas.start("leader")
+    apply(api_server, namespace, "one")
+    until("the end", lambda: phase(api_server, namespace, "one") == "Failed", 10)
+    found = get(api_server, namespace, "evaluationrun", "one") or {}
+    reasons = {c["type"]: c["reason"] for c in found["status"]["conditions"]}
+    assert reasons["Failed"] == "NameTaken"
+    assert get(api_server, namespace, "job", "one-prepare")
+
+
+def test_a_deleted_run_takes_everything_along(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    leader = replicas.start("leader")
+    apply(api_server, namespace, "one")
+    until("the Job", lambda: get(api_server, namespace, "job", "one-prepare"), 10)
+    api_server.kubectl("-n", namespace, "delete", "evaluationrun", "one", "--wait=false")
+    for what, name in (
+        ("evaluationrun", "one"),
+        ("job", "one-prepare"),
+        ("configmap", "one-plan"),
+    ):
+        until(
+            f"no {what}",
+            lambda what=what, name=name: get(api_server, namespace, what, name) is None,
+            30,
+        )
+    apply(api_server, namespace, "one")
+    until("the Job anew", lambda: get(api_server, namespace, "job", "one-prepare"), 20)
+    assert not leader.lines("ERROR")
