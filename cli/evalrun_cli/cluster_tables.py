@@ -104,7 +104,7 @@ def usage_line(run: Doc) -> str:
     usage = block(status, "usage")
     parts = []
     if seconds := one_line(usage.get("gpuSeconds")):
-        parts.append(f"{tables.number(seconds)} GPU-seconds")
+        parts.append(f"{_whole(seconds)} GPU-seconds")
     if cost := one_line(usage.get("cost")):
         parts.append(f"cost {cost}")
     begun, ended = moment(status.get("startTime")), moment(status.get("completionTime"))
@@ -162,6 +162,14 @@ def print_conclusion(console: Console, run: Doc, *, logs: str, wide: bool = Fals
     for label, value in facts:
         if value:
             print_path(console, label, one_line(value))
+
+
+def _whole(text: str) -> str:
+    """A number of seconds without its fraction; as it is when not a number."""
+    try:
+        return f"{float(text):,.0f}"
+    except ValueError:
+        return text
 
 
 def _print_doubts(console: Console, run: Doc) -> None:

@@ -56,7 +56,9 @@ class Attempt:
     @property
     def label(self) -> str:
         """Before each of its lines, where several pods write."""
-        return self.step if self.shard is None else f"{self.step}/{self.shard}"
+        if self.shard is None or self.step in ("prepare", "score"):
+            return self.step
+        return f"{self.step}/{self.shard}"
 
     @property
     def place(self) -> tuple[int, int, str]:

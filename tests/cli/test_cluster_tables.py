@@ -81,7 +81,7 @@ def test_a_conclusion_has_scores_doubts_cost_and_the_way_to_the_results() -> Non
     told = concluded(DONE)
     assert "0.5123" in told
     assert "1,000 answers computed, 200 reused; determinism: Exact" in told
-    assert "400.00 GPU-seconds, cost 0.33, 3:20 from start to end" in told
+    assert "400 GPU-seconds, cost 0.33, 3:20 from start to end" in told
     assert "NOT TRUSTED: mme: 3% of the answers are empty" in told
     assert "results   s3://evals/runs/done/manifest.json" in told
     assert "a/model@1234" not in told
