@@ -134,7 +134,7 @@ class Cluster:
             raw = await self._send(
                 "list", "GET", resource, namespace, query=query, timeout=LIST_TIMEOUT
             )
-            page = json.loads(raw)
+            page = _document(raw)
             items: list[Doc] = page["items"]
             metadata = page["metadata"]
             yield items, int(metadata["resourceVersion"])
@@ -203,7 +203,16 @@ class Cluster:
         verb, method = ("create", "POST") if create else ("update", "PUT")
         name = "" if create else document["metadata"]["name"]
         return _document(
-            await self._send(verb, method, LEASES, namespace, name, body=document, timeout=timeout)
+            await self._send(
+                verb,
+                method,
+                LEASES,
+                namespace,
+                name,
+                body=document,
+                timeout=timeout,
+                patience=0.0,  # a late renewal is worse than one that failed
+            )
         )
 
     async def _send(
@@ -219,6 +228,7 @@ class Cluster:
         content_type: str = "application/json",
         timeout: float = TIMEOUT,
         fenced: bool = False,
+        patience: float = PATIENCE,
     ) -> bytes:
         """Send a request, waiting where the server asks for a short wait. The answer's body."""
         path = _path(resource, namespace, name)
@@ -232,7 +242,7 @@ class Cluster:
                 return raw
             error = _error(what, status, headers, raw)
             pause = error.retry_after if isinstance(error, Unavailable) else None
-            if status != 429 or pause is None or waited + pause > PATIENCE:
+            if status != 429 or pause is None or waited + pause > patience:
                 raise error
             await asyncio.sleep(pause)
             waited += pause
@@ -317,7 +327,10 @@ def _path(resource: Resource, namespace: str, name: str) -> str:
 
 
 def _document(raw: bytes) -> Doc:
-    document: Doc = json.loads(raw)
+    try:
+        document: Doc = json.loads(raw)
+    except ValueError as error:
+        raise Unavailable("read an answer", text="it is no JSON") from error
     return document
 
 

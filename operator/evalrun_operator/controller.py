@@ -102,7 +102,9 @@ class Controller:
             self._metrics.reconcile_errors.labels("Defect").inc()
             log.exception("a defect; again in %.1f s", delay, extra={"run": run})
         else:
-            if again is not None:
+            if again is None:
+                self._in_a_row.pop(key, None)
+            else:
                 self._queue.add(key, after=self._brake(key, again))
             self._queue.done(key)
 

@@ -5,7 +5,6 @@ Whatever fails is derived anew from what is observed then, so nothing here is un
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -37,7 +36,7 @@ from evalrun_operator.decisions import (
     ReadSnapshot,
     RunKey,
 )
-from evalrun_operator.names import FIELD_MANAGER, GROUP, VERSION
+from evalrun_operator.events import event_document
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.patching import merge_patch
@@ -275,38 +274,6 @@ class Executor:
             pass
         except ApiError as error:
             log.warning("an Event was not posted: %s", error, extra={"run": run_name(run)})
-
-
-def event_document(run: Doc, event: Event, now: datetime) -> Doc:
-    """A core/v1 Event.
-
-    Its name follows from the status that it accompanies, so posting it twice makes one.
-    """
-    metadata = run["metadata"]
-    identity = (metadata["uid"], metadata["resourceVersion"], event.reason, event.message)
-    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
-        "involvedObject": {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": "EvaluationRun",
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message.encode()[:1024].decode(errors="ignore"),
-        "source": {"component": FIELD_MANAGER},
-        "reportingComponent": FIELD_MANAGER,
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "count": 1,
-    }
 
 
 def run_name(run: Doc) -> str:

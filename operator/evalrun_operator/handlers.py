@@ -158,5 +158,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = 0.5
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
+    # Kopf's own ones grow to 21 s, which is too long to be blind after an outage.
+    settings.networking.error_backoffs = (0.2, 0.5, 1, 2, *[3] * 20)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     return settings

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+CROWD = 4096
+"""Entries from which on it is worth looking for superfluous ones."""
+
 
 class Pacing:
     """One write a run and interval; the first of a run is free.
@@ -16,6 +19,7 @@ class Pacing:
         self._interval = interval
         self._clock = clock
         self._next: dict[str, float] = {}
+        self._crowded = CROWD
 
     def wait(self, uid: str) -> float:
         """Seconds until the run's progress may be written; 0 for at once."""
@@ -23,7 +27,12 @@ class Pacing:
 
     def written(self, uid: str) -> None:
         """A status was written; an urgent one carries the progress as well."""
-        self._next[uid] = self._clock() + self._interval
+        now = self._clock()
+        self._next[uid] = now + self._interval
+        if len(self._next) > self._crowded:
+            # Runs that were deleted at work; a time that has passed means as much as none.
+            self._next = {key: at for key, at in self._next.items() if at > now}
+            self._crowded = max(2 * len(self._next), CROWD)
 
     def forget(self, uid: str) -> None:
         """The run has ended."""

@@ -8,33 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
 from evalrun_operator.names import RUN_LABEL
+from evalrun_operator.notes import Notes
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
 from evalrun_operator.strip import KINDS, Kind, share, strip
 
-BENCHMARK_AGE = 30.0
-"""Seconds after which a Benchmark, or its absence, is looked up again."""
-
 Settle = Callable[[Doc, Progress | None], Ledger]
-
-
-@dataclass(slots=True)
-class Notes:
-    """What is known of an active run beside its objects."""
-
-    snapshot: Snapshot | None = None
-    snapshot_absent: bool = False
-    benchmarks: dict[str, tuple[Benchmark | None, float]] = field(default_factory=dict)
-    conflicts: set[str] = field(default_factory=set)
-    refused: dict[str, str] = field(default_factory=dict)
-    gone: Ledger = field(default_factory=Ledger)
-    doubts: list[tuple[Doc, Ledger]] = field(default_factory=list)
 
 
 def is_finished(run: Doc) -> bool:
@@ -102,7 +86,6 @@ class Store:
         if held is None:
             return None
         notes = self._notes.get(held.uid) or Notes()
-        now = self._clock()
         pods = list(self._pods(held.uid, key.name))
         jobs = (self._shelves["Job"].get(uid) for uid in self._jobs_of.get(held.uid, ()))
         return Observed(
@@ -114,11 +97,7 @@ class Store:
             },
             snapshot=notes.snapshot,
             snapshot_absent=notes.snapshot_absent,
-            benchmarks={
-                name: found
-                for name, (found, since) in notes.benchmarks.items()
-                if now - since < BENCHMARK_AGE
-            },
+            benchmarks=notes.recent_benchmarks(self._clock()),
             conflicts=frozenset(notes.conflicts),
             refused=dict(notes.refused),
             gone=notes.gone,
@@ -235,8 +214,7 @@ class Store:
     def settled(self, key: RunKey, contained: Ledger) -> None:
         """A status was written that contains this: it need not be remembered any more."""
         if notes := self._notes_of(key):
-            notes.gone = notes.gone.minus(contained)
-            notes.doubts.clear()
+            notes.settle(contained)
 
     def doubt(self, key: RunKey, status: Doc, contained: Ledger) -> None:
         """A status may have been written or not. The run's next version will tell.
@@ -275,19 +253,9 @@ class Store:
                     self._pack("Pod", pod_uid)
         else:
             self._active[held.uid] = key
-            self._resolve_doubts(held)
+            if notes := self._notes.get(held.uid):
+                notes.resolve(held.document.get("status") or {})
         return key
-
-    def _resolve_doubts(self, held: Held) -> None:
-        notes = self._notes.get(held.uid)
-        if notes is None or not notes.doubts:
-            return
-        recorded = (held.document.get("status") or {}).get("gonePods")
-        for status, contained in notes.doubts:
-            if status.get("gonePods") == recorded:
-                notes.gone = notes.gone.minus(contained)
-                break
-        notes.doubts.clear()
 
     def _after_job(self, held: Held) -> RunKey | None:
         run_uid = controller_uid(held.document, "EvaluationRun")

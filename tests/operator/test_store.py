@@ -12,7 +12,8 @@ from objects import Doc, job, pod, run
 
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Ledger, RunKey
-from evalrun_operator.store import BENCHMARK_AGE, Store
+from evalrun_operator.notes import BENCHMARK_AGE
+from evalrun_operator.store import Store
 from evalrun_operator.strip import Kind
 
 pytestmark = pytest.mark.decisions
