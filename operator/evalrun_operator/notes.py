@@ -1,4 +1,4 @@
-"""What is known of an active run beside its objects. It is lost with the process, and found anew."""
+"""What is known of an active run beside its objects: lost with the process, and found anew."""
 
 from __future__ import annotations
 
