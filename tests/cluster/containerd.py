@@ -40,7 +40,8 @@ class Containerd:
 
     def add(self, name: str, image: StoredImage) -> bool:
         """Bring in an image of buildah's storage; whether it was not there yet."""
-        if self._has(name, image.id):
+        before = self._image_id(name)
+        if before == f"sha256:{image.id}":
             return False
         chain: list[str] = []
         for layer in image.layers:
@@ -53,13 +54,13 @@ class Containerd:
             self.import_archive(archive)
         for length in range(1, len(chain) + 1):  # from now on the image keeps them
             self.ctr("snapshots", "label", oci.chain_id(chain[:length]), "containerd.io/gc.root=")
+        if before is not None:  # the kubelet's name for the image that had the name
+            self.ctr("images", "delete", before, check=False)
         return True
 
-    def _has(self, name: str, identity: str) -> bool:
+    def _image_id(self, name: str) -> str | None:
         found = self._target(name)
-        if found is None:
-            return False
-        return bool(self._manifest(found)["config"]["digest"] == f"sha256:{identity}")
+        return None if found is None else str(self._manifest(found)["config"]["digest"])
 
     def _target(self, name: str) -> str | None:
         """Digest of a name's manifest."""

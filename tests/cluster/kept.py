@@ -15,7 +15,7 @@ from pathlib import Path
 from cluster import images, places, tools
 from cluster.cluster import Cluster, cluster
 from cluster.containerd import Containerd
-from cluster.ledger import clear_dead
+from cluster.ledger import clear_dead, ledgers
 from cluster.processes import Identity
 from cluster.progress import say, step
 from cluster.tools import MissingError
@@ -82,10 +82,15 @@ def _start() -> Kept:
             stderr=target,
             start_new_session=True,
         )
-    while (kept := Kept.find()) is None:
-        if keeper.poll() is not None:
-            raise MissingError(f"no cluster has started:\n{log.read_text()}")
-        time.sleep(0.1)
+    try:
+        while (kept := Kept.find()) is None:
+            if keeper.poll() is not None:
+                raise MissingError(f"no cluster has started:\n{log.read_text()}")
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        keeper.terminate()
+        keeper.wait()
+        raise
     keeper.returncode = 0  # it goes on without us, which subprocess would warn about
     return kept
 
@@ -133,12 +138,13 @@ def build_images() -> None:
 
 def down() -> None:
     """End it, and clear what dead owners of other clusters left."""
-    kept = Kept.find()
-    if kept is not None:
+    kept = [found.owner for found in ledgers() if found.purpose == PURPOSE]
+    kept = [keeper for keeper in kept if keeper.is_alive()]
+    for keeper in kept:
         with step("ending the cluster"):
-            kept.identity.end(60)
+            keeper.end(60)
     left = clear_dead()
     for what in left:
         say(f"cleared {what}")
-    if kept is None and not left:
+    if not kept and not left:
         say("there is no cluster, and nothing is left of one")
