@@ -249,3 +249,13 @@ def run_to_follow(wanted: Sequence[Wanted]) -> Wanted:
     what = f"the files hold {len(runs)} EvaluationRuns, and it follows one"
     remedy = "Apply them without it, then follow each with evalrun watch or evalrun wait"
     raise Refused([Fault("--wait", what, remedy)])
+
+
+def check_options(*, wait: bool, dry_run: bool, timeout: str | None) -> None:
+    """Raise `Refused` for options that mean nothing together."""
+    if wait and dry_run:
+        what = "a dry run starts nothing that could be followed"
+        raise Refused([Fault("--wait", what, "Leave out --wait or --dry-run")])
+    if timeout is not None and not wait:
+        what = "it is a limit for --wait, which is not given"
+        raise Refused([Fault("--timeout", what, "Add --wait, or leave --timeout out")])

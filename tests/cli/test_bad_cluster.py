@@ -126,6 +126,20 @@ CASES = [
         "evalrun wait",
     ),
     Case(
+        "apply-dry-and-wait",
+        ("apply", "run.yaml", "--wait", "--dry-run", *DEAD),
+        "--wait",
+        "a dry run starts nothing",
+        "Leave out --wait or --dry-run",
+    ),
+    Case(
+        "apply-timeout-alone",
+        ("apply", "run.yaml", "--timeout", "5m", *DEAD),
+        "--timeout",
+        "a limit for --wait",
+        "Add --wait",
+    ),
+    Case(
         "apply-other-namespace",
         ("apply", "placed.yaml", "-n", "team", *DEAD),
         "placed.yaml: metadata.namespace",

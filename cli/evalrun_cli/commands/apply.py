@@ -58,12 +58,13 @@ def apply(
     from evalrun_cli.commands.connecting import connected
     from evalrun_cli.manifests import read_files
 
+    applying.check_options(wait=wait, dry_run=dry_run, timeout=timeout)
     longest = durations.parse(timeout, "--timeout") if timeout is not None else None
     files = read_files(manifests, Path.cwd())
     applying.read(files, namespace or "default", None, strict=not no_check)  # before a connection
     cluster = connected(kubeconfig, context, namespace)
     wanted = applying.read(files, cluster.namespace, namespace, strict=not no_check)
-    follow = applying.run_to_follow(wanted) if wait and not dry_run else None
+    follow = applying.run_to_follow(wanted) if wait else None
     if not no_check:
         applying.check(wanted, cluster)
     applied = applying.apply_all(cluster, wanted, output, force=force_conflicts, dry_run=dry_run)
