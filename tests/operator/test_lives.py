@@ -136,6 +136,7 @@ def test_a_run_goes_through_its_jobs_to_its_results(spec: dict[str, Any], jobs: 
     succeeded(life)
     assert names(life.world, "Job") == jobs
     assert names(life.world, "ConfigMap") == ["trial-plan"]
+    assert life.world.status["activeSeconds"] == 15 * len(jobs)
 
 
 @pytest.mark.parametrize("spec", [CPU, GPU, EIGHT], ids=["cpu", "gpu", "eight"])
@@ -228,6 +229,7 @@ def test_a_crash_while_a_run_is_suspended_or_resumed_changes_nothing(spec: dict[
         life = live(after)
         succeeded(life)
         assert life.world.status["resumes"] == 1
+        assert life.world.status["activeSeconds"] == calm.world.status["activeSeconds"]
         assert life.world.jobs_alive == 1
 
 
@@ -284,6 +286,22 @@ def test_a_run_may_be_suspended_at_any_moment_and_go_on_with_other_shards(
             suspended = [c for c in life.world.status["conditions"] if c["type"] == "Suspended"]
             assert [c["status"] for c in suspended] == ["False"]
         assert len(life.world.counted_writes) <= 15 + 4 + 4
+
+
+def test_time_is_counted_once_where_a_suspension_is_carried_out_late() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(phase("Answering"))
+    life.world.tick()
+    life.world.edit_run(suspend=True)
+    life.world.crash_after = len(life.world.writes) + 1
+    with pytest.raises(Crashed):
+        life.process.work()
+    life.world.crash_after = None
+    spent = life.world.status["activeSeconds"]
+    life.world.tick(600)
+    life.process = Process(life.world, life.config)
+    life.until(lambda world: condition(world.run, "Suspended"))
+    assert life.world.status["activeSeconds"] == spent
 
 
 def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None:
@@ -395,6 +413,7 @@ def test_a_pod_that_always_vanishes_before_it_is_heard_ends_the_run() -> None:
         if life.world.status.get("completionTime"):
             break
         life.world.tick(20)
+        life.process.see(["Pod"])  # as it ended: no disruption that the ledger would count
         for pod in list(life.world.all("Pod")):
             if pod["status"]["phase"] == "Succeeded":
                 del life.world.objects[("Pod", pod["metadata"]["name"])]
@@ -447,6 +466,15 @@ def test_a_prepare_step_that_fails_asks_for_no_gpu() -> None:
     assert status["phase"] == "Failed"
     assert names(life.world, "Job") == ["trial-prepare"]
     assert len(life.world.counted_writes) <= 15
+
+
+@pytest.mark.parametrize("message", ["", "done!", "{}"])
+def test_a_last_step_that_says_nothing_is_no_success_and_not_repeated(message: str) -> None:
+    life = Life(begin(GPU, fates={"score": [Fate(message=message)]}))
+    status = life.to_the_end()
+    assert (status["phase"], reason_of(status)) == ("Failed", "InternalError")
+    assert "did not say where the results are" in status["conditions"][0]["message"]
+    assert life.world.created["Job"] == 3
 
 
 def test_one_shard_that_fails_for_good_stops_the_others() -> None:
@@ -527,6 +555,7 @@ def test_a_moment_without_pods_after_hours_of_work_is_no_failure() -> None:
             del life.world.objects[("Pod", pod["metadata"]["name"])]
     life.work()
     assert life.world.status["phase"] == "Answering"
+    assert not condition(life.world.run, "Stalled")  # the Job's controller has not seen it yet
     life.world.tick(20)
     life.work()
     assert condition(life.world.run, "Stalled")
@@ -670,6 +699,47 @@ def test_a_job_that_ends_before_its_pods_are_seen_to_is_waited_for() -> None:
     life.to_the_end()
     succeeded(life)
     assert life.world.created["Job"] == 1
+
+
+def test_one_shard_that_is_not_seen_to_its_end_is_waited_for() -> None:
+    life = Life(begin(THREE))
+    life.until(phase("Answering"))
+    while [pod["status"]["phase"] for pod in at_step(life.world)] != ["Running"] * 3:
+        life.world.tick()
+        life.work()
+    life.process.see()
+    stale = at_step(life.world)[0]["metadata"]["name"]
+    kept = life.process.seen["Pod"][stale]
+    while not condition(life.world.objects[("Job", "trial-answer")], "Complete"):
+        life.world.tick()
+    life.process.see()
+    life.process.seen["Pod"][stale] = kept
+    life.process.step(())
+    assert life.world.status["phase"] == "Answering"
+    life.to_the_end()
+    assert life.world.status["answers"]["computed"] == REQUESTS
+
+
+@pytest.mark.parametrize("late", ["trial-prepare", "trial-run", "trial-score"])
+def test_a_job_that_another_leader_created_late_is_stopped(late: str) -> None:
+    life = Life(begin(THREE, fates={"answer": [STUCK] * 3}))
+    life.until(phase("Answering"))
+    job = {**life.world.get("Job", "trial-answer")}
+    job["metadata"] = {
+        "name": late,
+        "labels": job["metadata"]["labels"],
+        "ownerReferences": job["metadata"]["ownerReferences"],
+    }
+    job.pop("status", None)
+    if late == "trial-prepare":
+        life.world.remove("Job", late)
+        life.world.tick()
+        life.work()
+    life.world.put("Job", job)
+    for _ in range(4):
+        life.work()
+        life.world.tick()
+    assert late not in names(life.world, "Job")
 
 
 def test_a_failed_job_is_explained_by_the_pod_that_is_seen_last() -> None:
