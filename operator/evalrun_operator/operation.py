@@ -15,7 +15,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.profiles import builtin_profiles
 from evalrun_api.progress import Progress
 from evalrun_operator import health, logs, usage
 from evalrun_operator.cluster import Cluster, find_cluster
@@ -238,6 +240,7 @@ async def operate(config: OperatorConfig, host: str, port: int, lease_namespace:
     """Run a replica. The process' exit code. Raises `ApiError` if there is no cluster."""
     metrics = Metrics()
     leadership = Leadership(steady_clock)
+    builtin_profiles(), builtin_index()  # a tenth of a second that the first run need not wait
     configuration, namespace = await find_cluster()
     cluster = Cluster(configuration, leadership.fence, metrics.count_request)
     operator = Operator(config, cluster, leadership, metrics, lease_namespace or namespace)
