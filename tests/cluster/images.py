@@ -36,7 +36,7 @@ RUNNER = Image(
 )
 ALL = (OPERATOR, RUNNER)
 
-_SHARED = (".dockerignore", "pyproject.toml", "constraints.txt", "images/requirements.py")
+SHARED = (".dockerignore", "pyproject.toml", "constraints.txt", "images/requirements.py")
 
 
 def build(image: Image) -> StoredImage:
@@ -70,7 +70,7 @@ def build(image: Image) -> StoredImage:
 
 def _inputs(image: Image) -> str:
     """Changes whenever the image may."""
-    files = [places.ROOT / name for name in (image.dockerfile, *_SHARED)]
+    files = [places.ROOT / name for name in (image.dockerfile, *SHARED)]
     for package in image.packages:
         files += sorted(_files(places.ROOT / package))
     base = tools.images()[tools.PYTHON].stat().st_mtime_ns

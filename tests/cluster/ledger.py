@@ -7,6 +7,7 @@ if that is gone too, the next cluster to start, or `make cluster-down`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -91,14 +92,16 @@ class Ledger:
     def clear(self) -> list[str]:
         """Undo every entry, newest first, and then the ledger itself; says what it found."""
         try:
-            entries = [json.loads(line) for line in self.file.read_text().splitlines()]
+            lines = self.file.open()
         except FileNotFoundError:
             return []
-        found = []
-        for entry in reversed(entries):
-            if undone := _undo(entry):
-                found.append(undone)
-        self.file.unlink(missing_ok=True)
+        with lines:
+            fcntl.flock(lines, fcntl.LOCK_EX)  # its reaper and another cluster may both be at it
+            if not self.file.exists():
+                return []
+            entries = [json.loads(line) for line in lines]
+            found = [undone for entry in reversed(entries) if (undone := _undo(entry))]
+            self.file.unlink()
         return found
 
 

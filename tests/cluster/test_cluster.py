@@ -58,8 +58,8 @@ def run(cluster: Cluster, command: str, image: str = "busybox:test", user: int =
     job = JOB.replace("COMMAND", json.dumps(command))
     job = job.replace("IMAGE", image).replace("USER", str(user))
     cluster.kubectl("-n", namespace, "apply", "-f", "-", input=job)
-    done = ("--for=condition=complete", "job/probe", "--timeout=120s")
-    cluster.kubectl("-n", namespace, "wait", *done)
+    done = ("--for=condition=complete", "job/probe", "--timeout=300s")
+    cluster.kubectl("-n", namespace, "wait", *done, timeout=310)
     return cluster.kubectl("-n", namespace, "logs", "job/probe").stdout
 
 
