@@ -8,7 +8,7 @@ ARG UV_VERSION=0.13.9
 ARG SSL_CERT_FILE
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION}
 COPY pyproject.toml constraints.txt images/requirements.py /requirements/
-RUN python3 /requirements/requirements.py operator > /requirements/requirements.txt
+RUN python3 /requirements/requirements.py /requirements operator > /requirements/requirements.txt
 
 FROM ${BASE} AS dependencies
 ARG UV_VERSION=0.13.9

@@ -1,4 +1,4 @@
-"""`requirements.py EXTRA`: the pinned requirements that pyproject.toml names for an extra.
+"""`requirements.py FOLDER EXTRA`: the pinned requirements that pyproject.toml names for an extra.
 
 What these require in turn is pinned and hashed by constraints.txt. An image's layer of dependencies
 is made of this output, so it is not made anew when anything else of pyproject.toml changes.
@@ -31,4 +31,4 @@ def _name(requirement: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(__file__).parent, sys.argv[1])
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.decisions
 
 @pytest.mark.parametrize("extra", ["operator", "runner"])
 def test_each_requirement_of_an_image_is_pinned_and_hashed(extra: str) -> None:
-    command = [sys.executable, ROOT / "images" / "requirements.py", extra]
+    script = str(ROOT / "images" / "requirements.py")
+    command = [sys.executable, script, str(ROOT), extra]
     written = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     entries = re.split(r"\n(?=\S)", written.strip())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
