@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from evalrun_api.errors import Fault, Refused
 from evalrun_cli import cluster_tables, invocation, run_state
 from evalrun_cli.cluster import RUNS, Cluster
 from evalrun_cli.following import get_run
-from evalrun_cli.output import WideFormat, answer, aside, is_document, listing, print_document
+from evalrun_cli.output import WideFormat, answer, aside, is_document, listing_width, print_document
 from evalrun_cli.run_state import Doc
 
 
@@ -27,9 +28,15 @@ def show_runs(
         with_labels = f" with labels {selector}" if selector else ""
         aside().print(f"no run{with_labels} in {place} of {cluster.context}", markup=False)
         return
+    _print_table(runs, form, namespaces=everywhere)
+
+
+def _print_table(runs: Sequence[Doc], form: WideFormat, *, namespaces: bool) -> None:
     wide = form is WideFormat.WIDE
-    table = cluster_tables.run_table(runs, datetime.now(UTC), wide=wide, namespaces=everywhere)
-    listing(wide=wide).print(table)
+    width = listing_width(wide=wide)
+    now = datetime.now(UTC)
+    table = cluster_tables.run_table(runs, now, wide=wide, namespaces=namespaces, width=width)
+    answer(wide=True).print(table, soft_wrap=True)
 
 
 def show_results(cluster: Cluster, name: str | None, uid: str | None, form: WideFormat) -> None:
@@ -71,9 +78,7 @@ def _show_finished(cluster: Cluster, form: WideFormat) -> None:
         print_document(cluster_tables.listing_document(finished), form)
         return
     if finished:
-        wide = form is WideFormat.WIDE
-        table = cluster_tables.run_table(finished, datetime.now(UTC), wide=wide, namespaces=False)
-        listing(wide=wide).print(table)
+        _print_table(finished, form, namespaces=False)
     else:
         aside().print("no run has ended there", markup=False)
     if others := len(runs) - len(finished):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from evalrun_cli.run_state import Doc, block, count
 WIDE = ("SHARDS", "RESTARTS", "GPU-SECONDS", "TRUSTED", "REASON", "UID")
 RIGHT = ("PROGRESS", "ETA", "AGE", "SHARDS", "RESTARTS", "GPU-SECONDS")
 SHORTENED = ("MODEL", "BENCHMARKS", "SCORE")
+SHORTEST, GAP = 12, 2
 UNKNOWN = "-"
 PHASE_STYLES = {"Succeeded": "green", "Failed": "red", "Suspended": "yellow"}
 
@@ -67,8 +68,10 @@ def _phase(run: Doc) -> str:
     return run_state.phase(run) + (" (stalled)" if stalled else "")
 
 
-def run_table(runs: Sequence[Doc], now: datetime, *, wide: bool, namespaces: bool) -> Table:
-    """Runs, one a line."""
+def run_table(
+    runs: Sequence[Doc], now: datetime, *, wide: bool, namespaces: bool, width: int | None = None
+) -> Table:
+    """Runs, one a line. width: of the terminal; None where nothing needs to be shortened."""
     table = plain_table()
     rows = [run_row(run, now) for run in runs]
     columns = [
@@ -76,19 +79,31 @@ def run_table(runs: Sequence[Doc], now: datetime, *, wide: bool, namespaces: boo
         for name in (rows[0] if rows else ())
         if (wide or name not in WIDE) and (namespaces or name != "NAMESPACE")
     ]
+    widths = widths_of({name: [row[name] for row in rows] for name in columns}, width)
     for name in columns:
-        table.add_column(
-            name,
-            justify="right" if name in RIGHT else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=len(name) if name in SHORTENED else max(len(row[name]) for row in rows),
-        )
+        table.add_column(name, justify="right" if name in RIGHT else "left", no_wrap=True)
     for row in rows:
         style = PHASE_STYLES.get(row["PHASE"], "")
-        cells = [Text(row[name], style=style if name == "PHASE" else "") for name in columns]
-        table.add_row(*cells)
+        cells = ((name, one_line(row[name], widths[name])) for name in columns)
+        table.add_row(*(Text(cell, style if name == "PHASE" else "") for name, cell in cells))
     return table
+
+
+def widths_of(cells: Mapping[str, Sequence[str]], width: int | None) -> dict[str, int]:
+    """The width of each column, the longest shortened first so that a line fits into `width`.
+
+    Where that is not enough none is shortened: as with kubectl, lines are then longer.
+    """
+    full = {name: max(len(name), *map(len, column)) for name, column in cells.items()}
+    widths = dict(full)
+    excess = sum(full.values()) + GAP * len(full) - width if width is not None else 0
+    while excess > 0:
+        able = [name for name in widths if name in SHORTENED and widths[name] > SHORTEST]
+        if not able:
+            return full
+        widths[max(able, key=lambda name: widths[name])] -= 1
+        excess -= 1
+    return widths
 
 
 def heading(run: Doc) -> Text:

@@ -38,9 +38,9 @@ WIDE_COLUMNS = 1000
 """Wide listings are as wide as they need to be, for grep and for terminals that scroll."""
 
 
-def listing(*, wide: bool = False) -> Console:
-    """The console for a long listing: nothing is shortened where no terminal limits it."""
-    return answer(wide=wide or not sys.stdout.isatty())
+def listing_width(*, wide: bool) -> int | None:
+    """How wide a listing may be; None where nothing limits it."""
+    return None if wide or not sys.stdout.isatty() else answer().width
 
 
 def answer(*, wide: bool = False) -> Console:

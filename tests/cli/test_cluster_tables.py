@@ -104,3 +104,16 @@ def test_documents_leave_field_managers_out() -> None:
     (item,) = cluster_tables.listing_document([DONE])["items"]
     assert "managedFields" not in item["metadata"]
     assert item["status"] == DONE["status"]
+
+
+def test_long_cells_are_shortened_to_the_terminal_and_no_column_is_lost() -> None:
+    cells = {"NAME": ["a-run"], "MODEL": ["m" * 40], "SCORE": ["s" * 20], "AGE": ["5m"]}
+    widths = cluster_tables.widths_of(cells, 60)
+    assert widths == {"NAME": 5, "MODEL": 24, "SCORE": 20, "AGE": 3}
+    assert sum(widths.values()) + 2 * len(widths) == 60
+
+
+def test_where_even_that_is_too_wide_nothing_is_shortened() -> None:
+    cells = {"NAME": ["n" * 50], "MODEL": ["m" * 40]}
+    assert cluster_tables.widths_of(cells, 60) == {"NAME": 50, "MODEL": 40}
+    assert cluster_tables.widths_of(cells, None) == {"NAME": 50, "MODEL": 40}
