@@ -26,8 +26,12 @@ $(EXAMPLE)/data/easy_vqa_test.parquet: $(STAMP)
 	$(BIN)/python $(EXAMPLE)/make_data.py
 
 .PHONY: test
-test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet versitygw ## Check and test everything, and say how long each tier took
+test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts ## Check and test everything, and say how long each tier took (root, Go)
 	@$(BIN)/python tests/tiers.py
+
+.PHONY: e2e
+e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts ## The end-to-end tests alone: real pods on a real node
+	$(BIN)/pytest -v -p no:cacheprovider -m e2e --durations=8 --tb=short
 
 .PHONY: check
 check: $(STAMP) ## Lint, types, import rules
@@ -101,7 +105,7 @@ images: $(STAMP) ## Build the operator's and the runner's image, and bring them 
 	@$(CLUSTER) images
 
 .PHONY: cluster
-cluster: cluster-tools ## Start a real one-node cluster in the background, and say how to use it
+cluster: cluster-parts $(EXAMPLE)/data/easy_vqa_test.parquet ## Start a real one-node cluster in the background, and say how to use it
 	@$(CLUSTER) up
 
 .PHONY: cluster-down

@@ -26,6 +26,8 @@ TIERS: list[tuple[str, list[list[str]]]] = [
     ("tier 1 decisions", [[*PYTEST, "-m", "decisions"]]),
     ("tier 2 contract", [[*PYTEST, "-m", "contract"]]),
     ("tier 3 runner", [[*PYTEST, "-m", "runner", "--durations=8", *QUIET]]),
+    ("tier 4 integration", [[*PYTEST, "-m", "integration", "--durations=8", "--tb=short"]]),
+    ("tier 5 end to end", [[*PYTEST, "-m", "e2e", "--durations=8", "--tb=short"]]),
 ]
 
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster import images, places, tools
+from cluster import demo, images, places, tools
 from cluster.cluster import Cluster, cluster
 from cluster.containerd import Containerd
 from cluster.ledger import clear_dead, ledgers
@@ -99,6 +99,10 @@ def keep() -> None:
     """Be the process that keeps it, until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with cluster(PURPOSE) as started:
+        started.ensure_images()
+        folder = started.control_plane.folder / "volumes"
+        folder.mkdir()
+        demo.set_up(started, started.s3, "default", folder)
         _write(started)
         try:
             while True:

@@ -25,7 +25,7 @@ from space import DOCUMENTS, EXAMPLE, ROOT, Space
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
     """The cluster with images, CRDs and a running operator."""
-    cluster.node.ensure_images()
+    cluster.ensure_images()
     cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "config" / "demo"))
     cluster.kubectl(
         *("-n", "lmms-eval-system", "rollout", "status", "deployment/lmms-eval-operator"),

@@ -70,7 +70,7 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
     show_figure: Callable[[str], None],
     clock: Callable[[], str],
 ) -> None:
-    image = space.cluster.node.derive_image(
+    image = space.cluster.derive_image(
         "lmms-eval.io/runner:dev",
         "lmms-eval.io/runner:without-mme",
         removed=["opt/evalrun/lib/python3.11/site-packages/lmms_eval/tasks/mme"],
