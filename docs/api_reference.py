@@ -75,9 +75,9 @@ def operator_config() -> str:
         [
             "# The operator's configuration\n",
             "A YAML file, read at start (`evalrun-operator --config FILE`). In a cluster it is the "
-            "ConfigMap `lmms-eval-operator-config`, made from `config/default/config.yaml`: change the "
-            "file and apply the folder again, and new pods read it. A field that is not here is "
-            "refused.\n",
+            "ConfigMap `lmms-eval-operator-config`, made from `config/default/config.yaml`: change "
+            "the file and apply the folder again, and new pods read it. A field that is not here "
+            "is refused.\n",
             "A run gets what is risky only with two keys: the policy here allows it, **and** the "
             "run asks for it.\n",
             config.sections("config").replace("config.", ""),

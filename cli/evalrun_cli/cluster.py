@@ -19,11 +19,11 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.config.kube_config import KubeConfigMerger
 
-from evalrun_api import API_GROUP, API_VERSION, __version__
+from evalrun_api import API_GROUP, API_VERSION, __version__, reasons
 from evalrun_api.errors import fail
 from evalrun_cli.cluster_choice import SERVICE_ACCOUNT, ClusterChoice
 from evalrun_cli.plain_text import one_line
-from evalrun_cli.refusals import CLUSTER_UNAVAILABLE, Asked, refusal, unanswered
+from evalrun_cli.refusals import Asked, refusal, unanswered
 
 Doc = dict[str, Any]
 
@@ -258,7 +258,7 @@ def connect(choice: ClusterChoice) -> Cluster:
     if not choice.has_kubeconfig:
         what = f"there is no kubeconfig: {choice.looked_at} does not exist"
         remedy = "Name one with --kubeconfig or KUBECONFIG; evalrun run works without a cluster"
-        raise fail(CLUSTER_UNAVAILABLE, "--kubeconfig", what, remedy)
+        raise fail(reasons.CLUSTER_UNAVAILABLE, "--kubeconfig", what, remedy)
     try:
         merged = KubeConfigMerger(choice.kubeconfig).config.value
         found = [node.value for node in merged["contexts"]]
@@ -271,7 +271,7 @@ def connect(choice: ClusterChoice) -> Cluster:
         told = one_line(error) if known_words else "it is no kubeconfig"
         what = f"the kubeconfig cannot be used: {told}"
         remedy = "Correct it, or name another with --kubeconfig (kubectl config view shows it)"
-        raise fail(CLUSTER_UNAVAILABLE, choice.looked_at, what, remedy) from error
+        raise fail(reasons.CLUSTER_UNAVAILABLE, choice.looked_at, what, remedy) from error
     if name not in known:
         raise choice.unknown_context(name, sorted(known))
     own = known[name].get("namespace") or "default"

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, Fault, Refused
 from evalrun_api.index import near
 from evalrun_cli import invocation, run_state
 from evalrun_cli.cluster import RUNS, Cluster
-from evalrun_cli.refusals import CLUSTER_UNAVAILABLE, ApiError
+from evalrun_cli.refusals import ApiError
 from evalrun_cli.run_state import Doc
 
 TICK_SECONDS = 0.5
@@ -61,7 +62,7 @@ def get_run(cluster: Cluster, name: str) -> dict[str, Any]:
     try:
         return cluster.get(RUNS, cluster.namespace, name)
     except ApiError as error:
-        if error.code != 404 or error.reason is CLUSTER_UNAVAILABLE:
+        if error.code != 404 or error.reason is reasons.CLUSTER_UNAVAILABLE:
             raise
         raise _no_such_run(cluster, name) from error
 

@@ -13,13 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from evalrun_api.errors import Fault, Refused
+from evalrun_api.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL
 from evalrun_cli import invocation, pod_logs, run_state
 from evalrun_cli.cluster import PODS, RUNS, Cluster
 from evalrun_cli.exits import Exit
 from evalrun_cli.following import get_run
 from evalrun_cli.output import answer, aside
 from evalrun_cli.plain_text import clean
-from evalrun_cli.pod_logs import CONTAINER, Attempt
+from evalrun_cli.pod_logs import Attempt
 from evalrun_cli.refusals import ApiError
 from evalrun_cli.run_state import Doc
 from evalrun_cli.verdicts import Goal, verdict
@@ -70,13 +71,13 @@ class Printer:
 
 def _pods(cluster: Cluster, run: Doc) -> list[dict[str, Any]]:
     """The pods of exactly this run: a name may have been used before."""
-    mine = f"{pod_logs.RUN_LABEL}={run_state.name_of(run)}"
+    mine = f"{RUN_LABEL}={run_state.name_of(run)}"
     found = cluster.list(PODS, cluster.namespace, labelSelector=mine)[0]
     uid = run_state.uid_of(run)
     return [
         pod
         for pod in found
-        if run_state.block(pod, "metadata", "labels").get(pod_logs.UID_LABEL, uid) == uid
+        if run_state.block(pod, "metadata", "labels").get(RUN_UID_LABEL, uid) == uid
     ]
 
 

@@ -11,14 +11,11 @@ from typing import Any, Final
 from rich.text import Text
 
 from evalrun_api.errors import Fault, Refused
+from evalrun_api.names import CONTAINER, STEP_LABEL
 from evalrun_cli.plain_text import clean, one_line
 from evalrun_cli.run_state import Doc, block, entries
 
-RUN_LABEL: Final = "lmms-eval.io/run"
-UID_LABEL: Final = "lmms-eval.io/run-uid"
-STEP_LABEL: Final = "lmms-eval.io/step"
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
-CONTAINER: Final = "runner"
 EVERY_STEP: Final = "all"
 """The step of a pod that does all three."""
 

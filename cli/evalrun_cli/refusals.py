@@ -5,27 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, Fault, Refused
-from evalrun_api.reasons import ExitCode, Reason
+from evalrun_api.reasons import Reason
 from evalrun_cli.plain_text import one_line
 
 INSTALL = "An administrator installs lmms-eval-operator with kubectl apply -k config/default"
 
-CLUSTER_UNAVAILABLE: Final = Reason(
-    "ClusterUnavailable",
-    ExitCode.STORE,
-    "The cluster's API server cannot be reached, keeps failing, or does not know evaluation runs.",
-    "Check the kubeconfig, its context and the network, and that the operator is installed.",
-)
-RUN_DELETED: Final = Reason(
-    "RunDeleted",
-    ExitCode.INTERNAL,
-    "The run was deleted while a command followed it.",
-    "Apply its manifest again: finished answers are reused.",
-)
 UNTYPED = "failed to create typed patch object"
 """How server-side apply refuses what does not fit the schema: with a 500, and no causes."""
 _UNTYPED_FIELD = re.compile(r"\.([\w.\[\]]+): (.+?)(?= \.\w[\w.\[\]]*: |$)")
@@ -87,14 +75,14 @@ def refusal(asked: Asked, code: int, status: Mapping[str, Any] | None, text: str
         return ApiRefusal(reasons.INVALID_SPEC, code, *_invalid(asked, details, told))
     what = f"the request ({asked}) failed with HTTP {code}: {told}"
     remedy = "Try again; if it stays so, ask the cluster's administrator"
-    return ApiError(CLUSTER_UNAVAILABLE, code, Fault(asked.server, what, remedy))
+    return ApiError(reasons.CLUSTER_UNAVAILABLE, code, Fault(asked.server, what, remedy))
 
 
 def unanswered(asked: Asked, error: BaseException) -> ApiError:
     """What to tell of a request that got no answer."""
     what = f"the cluster's API server does not answer: {_cause(error)}"
     remedy = "Check the network and the address in the kubeconfig (kubectl cluster-info)"
-    return ApiError(CLUSTER_UNAVAILABLE, NO_ANSWER, Fault(asked.server, what, remedy))
+    return ApiError(reasons.CLUSTER_UNAVAILABLE, NO_ANSWER, Fault(asked.server, what, remedy))
 
 
 def _cause(error: BaseException) -> str:
@@ -122,7 +110,7 @@ def _forbidden(asked: Asked, told: str) -> Fault:
 def _not_found(asked: Asked, details: Mapping[str, Any], foreign: bool, told: str) -> ApiError:
     if foreign and asked.resource.endswith(".lmms-eval.io"):
         what = "the cluster does not know evaluation runs: the CRDs are not installed"
-        return ApiError(CLUSTER_UNAVAILABLE, 404, Fault(asked.server, what, INSTALL))
+        return ApiError(reasons.CLUSTER_UNAVAILABLE, 404, Fault(asked.server, what, INSTALL))
     if details.get("kind") == "namespaces":
         what = f"there is no namespace {asked.namespace!r}"
         remedy = f"Create it with kubectl create namespace {asked.namespace}, or choose one with -n"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, Fault
 from evalrun_api.progress import Progress
 from evalrun_cli import cluster_tables, invocation, run_state
@@ -20,7 +21,6 @@ from evalrun_cli.durations import moment
 from evalrun_cli.exits import Exit
 from evalrun_cli.following import Changed, Ended, Gone, Lost, followed, get_run
 from evalrun_cli.output import WideFormat, answer, aside, clock, is_document, print_document
-from evalrun_cli.refusals import RUN_DELETED
 from evalrun_cli.run_state import Doc, block
 from evalrun_cli.supervision import Display
 from evalrun_cli.verdicts import Goal, Verdict, verdict
@@ -153,7 +153,7 @@ def deleted(run: Doc) -> EvalrunError:
     """The error for a run that somebody deleted while it was followed."""
     name = run_state.name_of(run)
     what = "the run was deleted while it was followed"
-    return EvalrunError(RUN_DELETED, Fault(name, what, RUN_DELETED.remedy))
+    return EvalrunError(reasons.RUN_DELETED, Fault(name, what, reasons.RUN_DELETED.remedy))
 
 
 def left_alone(console: Console, name: str, options: Sequence[str]) -> int:

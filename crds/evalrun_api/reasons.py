@@ -145,14 +145,16 @@ LOCK_MISMATCH = _reason(
 CREDENTIALS_REFUSED = _reason(
     "CredentialsRefused",
     ExitCode.DENIED,
-    "The store does not know the access key, or the secret key is wrong.",
-    "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret).",
+    "The store, or the cluster, does not know the credentials.",
+    "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret); for a "
+    "cluster, the credentials of the kubeconfig.",
 )
 ACCESS_DENIED = _reason(
     "AccessDenied",
     ExitCode.DENIED,
-    "The store knows the credentials, and they may not do this.",
-    "Grant read, write and list beneath the prefix in the message.",
+    "The store, or the cluster, knows the credentials, and they may not do this.",
+    "Grant what the message names: read, write and list beneath the prefix; in a cluster, the "
+    "verb.",
 )
 BUCKET_NOT_FOUND = _reason(
     "BucketNotFound",
@@ -293,6 +295,20 @@ BENCHMARK_NOT_FOUND = _reason(
     ExitCode.INVALID,
     "A Benchmark that the run refers to is not in its namespace.",
     "Apply the Benchmark, then the run again.",
+)
+
+# What a command that speaks with a cluster finds.
+CLUSTER_UNAVAILABLE = _reason(
+    "ClusterUnavailable",
+    ExitCode.STORE,
+    "The cluster's API server cannot be reached, keeps failing, or does not know evaluation runs.",
+    "Check the kubeconfig, its context and the network, and that the operator is installed.",
+)
+RUN_DELETED = _reason(
+    "RunDeleted",
+    ExitCode.INTERNAL,
+    "The run was deleted while a command followed it.",
+    "Apply its manifest again: finished answers are reused.",
 )
 
 REASONS: dict[str, Reason] = dict(_ALL)

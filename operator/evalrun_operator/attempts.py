@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from evalrun_api.names import ACCELERATORS_ANNOTATION, CONTAINER, RUN_UID_LABEL, STEP_LABEL
 from evalrun_api.reasons import ExitCode
 from evalrun_api.termination import MAX_TERMINATION_BYTES, TerminationMessage
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import ACCELERATORS_ANNOTATION, CONTAINER, RUN_UID_LABEL, STEP_LABEL
 
 MAX_DIGITS = 6
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"

@@ -21,6 +21,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from evalrun_api import API_VERSION, __version__
+from evalrun_api.names import FIELD_MANAGER, RUN_LABEL
 from evalrun_operator.api_errors import (
     AlreadyExists,
     ApiError,
@@ -31,7 +32,6 @@ from evalrun_operator.api_errors import (
     Unavailable,
 )
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import FIELD_MANAGER, RUN_LABEL
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
+from evalrun_api.names import FIELD_MANAGER, GROUP, VERSION
 from evalrun_operator.decisions import Doc, Event
-from evalrun_operator.names import FIELD_MANAGER, GROUP, VERSION
 
 
 def event_document(run: Doc, event: Event, now: datetime) -> Doc:

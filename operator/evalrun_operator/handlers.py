@@ -16,9 +16,9 @@ from typing import Any
 import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
+from evalrun_api.names import GROUP, RUN_LABEL, VERSION
 from evalrun_operator.cluster import Connection
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import GROUP, RUN_LABEL, VERSION
 from evalrun_operator.strip import Kind
 
 SERVER_SECONDS = 600

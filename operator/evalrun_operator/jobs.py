@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from evalrun_api.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL, STEP_LABEL
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
 from evalrun_api.spec import EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL, STEP_LABEL
 from evalrun_operator.owners import owner_reference
 from evalrun_operator.pods import pod_template
 from evalrun_operator.steps import StepKind, job_name

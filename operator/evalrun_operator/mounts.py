@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from evalrun_api.names import PLAN_ANNOTATION
 from evalrun_api.sources import VolumePath
 from evalrun_api.spec import EvaluationRun
 from evalrun_operator.admission import VOLUMES_ROOT
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.names import PLAN_ANNOTATION
 from evalrun_operator.snapshot import config_map_name
 
 

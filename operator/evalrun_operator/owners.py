@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evalrun_api.names import GROUP, VERSION
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import GROUP, VERSION
 
 
 def owner_reference(run: Doc) -> Doc:

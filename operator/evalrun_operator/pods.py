@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 import math
 
+from evalrun_api.names import (
+    ACCELERATORS_ANNOTATION,
+    CONTAINER,
+    HTTP_PORT,
+    PLAN_ANNOTATION,
+)
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.pods import ENV_FROM_PREFIX, PodSettings, Resources
@@ -13,12 +19,6 @@ from evalrun_api.spec import EvaluationRun
 from evalrun_operator.admission import s3_store
 from evalrun_operator.decisions import Doc, Snapshot
 from evalrun_operator.mounts import mounts
-from evalrun_operator.names import (
-    ACCELERATORS_ANNOTATION,
-    CONTAINER,
-    HTTP_PORT,
-    PLAN_ANNOTATION,
-)
 from evalrun_operator.steps import ALL, ANSWER, PREPARE, StepKind
 
 DEFAULT_USER = 65532

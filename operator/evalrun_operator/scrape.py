@@ -15,10 +15,10 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
+from evalrun_api.names import HTTP_PORT
 from evalrun_api.operator_config import ScrapeSettings
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Doc, RunKey
-from evalrun_operator.names import HTTP_PORT
 from evalrun_operator.store import Store
 
 log = logging.getLogger(__name__)

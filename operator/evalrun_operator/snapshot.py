@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from evalrun_api import reasons
 from evalrun_api.errors import Fault, Refused, fail
+from evalrun_api.names import RUN_LABEL, RUN_UID_LABEL
 from evalrun_api.plan import RunPlan
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.names import RUN_LABEL, RUN_UID_LABEL
 from evalrun_operator.owners import owner_reference
 
 PLAN_KEY = "plan.json"

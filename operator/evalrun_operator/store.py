@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 
 from evalrun_api.benchmark import Benchmark
+from evalrun_api.names import RUN_LABEL
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
-from evalrun_operator.names import RUN_LABEL
 from evalrun_operator.notes import Notes
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of

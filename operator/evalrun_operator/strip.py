@@ -10,8 +10,8 @@ import sys
 from typing import Any, Final, Literal
 
 from evalrun_api import API_VERSION
+from evalrun_api.names import ACCELERATORS_ANNOTATION, PLAN_ANNOTATION
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import ACCELERATORS_ANNOTATION, PLAN_ANNOTATION
 
 Kind = Literal["EvaluationRun", "Job", "Pod"]
 KINDS: Final[tuple[Kind, ...]] = ("EvaluationRun", "Job", "Pod")

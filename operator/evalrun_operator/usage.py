@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from evalrun_api.names import RUN_UID_LABEL
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.progress import Progress
 from evalrun_operator.attempts import Attempt, attempt_of
 from evalrun_operator.decisions import Doc, Ledger
-from evalrun_operator.names import RUN_UID_LABEL
 from evalrun_operator.steps import ANSWERING
 
 

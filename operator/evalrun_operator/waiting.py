@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalrun_api import reasons
+from evalrun_api.names import CONTAINER
 from evalrun_api.reasons import Reason
 from evalrun_operator.decisions import Doc
-from evalrun_operator.names import CONTAINER
 from evalrun_operator.text import tidy
 
 PULL_REASONS = frozenset(

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from evalrun_api.names import PLAN_ANNOTATION, STEP_LABEL
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import ExitCode
 from evalrun_api.status import EvaluationRunStatus, Score
 from evalrun_api.termination import TerminationMessage
-from evalrun_operator.names import PLAN_ANNOTATION, STEP_LABEL
 
 Doc = dict[str, Any]
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Names that the operator shares with the cluster: its API group, labels, annotations, ports."""
+"""Names by which the parts find each other in a cluster: labels, annotations, ports."""
 
 from __future__ import annotations
 
