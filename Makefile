@@ -84,7 +84,7 @@ versitygw:
 	    GOFLAGS=-buildvcs=false GOBIN=$(CACHE)/versitygw-$(VERSITYGW_VERSION) \
 	      go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION); \
 	  else \
-	    echo "Go is missing (https://go.dev/dl or your distribution's package golang): tests with S3 will be skipped" >&2; \
+	    echo "Go is missing (https://go.dev/dl or your distribution's package golang): tests with S3 or a cluster will be skipped" >&2; \
 	  fi; \
 	fi
 

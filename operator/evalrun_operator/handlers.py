@@ -151,7 +151,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = SERVER_SECONDS
     settings.watching.client_timeout = SERVER_SECONDS + 60
     settings.watching.connect_timeout = 10
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 200
     settings.watching.label_selectors["batch", "v1", "jobs"] = RUN_LABEL
     settings.watching.label_selectors["", "v1", "pods"] = RUN_LABEL
     # An object's worker waits so long for the next event. The queue's order is ours to keep.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from space import DOCUMENTS, Space, assert_equal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
+
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 FILL_MEMORY = """
 import os
@@ -24,27 +27,33 @@ def index_of(pod: dict[str, Any]) -> int:
     return int(pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"])
 
 
-def answering(
-    space: Space, name: str, shard: int, *, not_uids: frozenset[str] = frozenset()
-) -> str:
-    """The pod that answers a shard now; waits for one, other than those named."""
+def computed_by(pod: dict[str, Any]) -> int:
+    """Answers that a pod says it has computed; 0 while it does not serve."""
+    try:
+        with OPENER.open(f"http://{pod['status']['podIP']}:8080/progress", timeout=2) as answer:
+            return int(json.load(answer)["computed"])
+    except (OSError, KeyError):
+        return 0
+
+
+def answering(space: Space, name: str, besides: frozenset[str] = frozenset()) -> list[str]:
+    """The pods that answer the three shards, once each has computed answers of its own.
+
+    besides: uids of pods that do not count.
+    """
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
-        space.run(name)
-        for pod in space.pods(name, "answer"):
-            ready = any(
-                "running" in entry["state"] for entry in pod["status"].get("containerStatuses", [])
-            )
-            new = pod["metadata"]["uid"] not in not_uids
-            if (
-                index_of(pod) == shard
-                and ready
-                and new
-                and "deletionTimestamp" not in pod["metadata"]
-            ):
-                return str(pod["metadata"]["name"])
-        time.sleep(0.5)
-    raise AssertionError(f"no pod answers shard {shard}: {space.kubectl('get', 'pods')}")
+        found = {
+            index_of(pod): pod["metadata"]["name"]
+            for pod in space.pods(name, "answer")
+            if pod["metadata"]["uid"] not in besides
+            and "deletionTimestamp" not in pod["metadata"]
+            and computed_by(pod) > 0
+        }
+        if len(found) == 3:
+            return [found[shard] for shard in range(3)]
+        time.sleep(0.2)
+    raise AssertionError(f"not all shards are answered: {space.kubectl('get', 'pods')}")
 
 
 def test_a_run_whose_pods_are_deleted_evicted_and_killed_gives_the_same_numbers(
@@ -56,15 +65,7 @@ def test_a_run_whose_pods_are_deleted_evicted_and_killed_gives_the_same_numbers(
     name = space.apply(
         "shards.yaml", answerPod={"resources": {"memory": "2Gi"}, "sharedMemory": "4Gi"}
     )
-    space.until(
-        name,
-        "answering",
-        lambda status: (
-            (status.get("progress") or {}).get("requestsDone", 0) > 0
-            and status.get("phase") == "Answering"
-        ),
-    )
-    deleted, evicted, starved = (answering(space, name, shard) for shard in range(3))
+    deleted, evicted, starved = answering(space, name)
     before = {pod["metadata"]["uid"] for pod in space.pods(name, "answer")}
 
     space.kubectl("delete", "pod", deleted, "--wait=false")
@@ -88,8 +89,7 @@ def test_a_run_whose_pods_are_deleted_evicted_and_killed_gives_the_same_numbers(
     while not killed_for_memory():
         assert time.monotonic() < deadline, space.kubectl("describe", "pod", starved, check=False)
         time.sleep(0.5)
-    for shard in range(3):
-        answering(space, name, shard, not_uids=frozenset(before))
+    answering(space, name, besides=frozenset(before))
 
     space.patch(name, {"suspend": True})
     suspended = space.until(

@@ -22,7 +22,7 @@ def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
             "SecretNotFound",
             {
                 "results": {"s3": {"uri": "s3://evaluations/x", "secretName": "nobody-made-it"}},
-                "startDeadlineSeconds": 5,
+                "startDeadlineSeconds": 10,
             },
         ),
         "unreachable-s3": (
@@ -46,7 +46,7 @@ def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
             "ImagePullFailed",
             {
                 "answerPod": {"image": "registry.invalid/nobody/made:it"},
-                "startDeadlineSeconds": 5,
+                "startDeadlineSeconds": 30,
             },
         ),
         "too-many-gpus": (
