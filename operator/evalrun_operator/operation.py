@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -19,7 +18,7 @@ from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.profiles import builtin_profiles
 from evalrun_api.progress import Progress
-from evalrun_operator import health, logs, usage
+from evalrun_operator import health, logs, memory, usage
 from evalrun_operator.cluster import Cluster, find_cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import Doc, Ledger
@@ -157,11 +156,7 @@ class Operator:
         await asyncio.wait((stopping, keeping, synced, *parts), return_when=asyncio.FIRST_COMPLETED)
         working: asyncio.Task[None] | None = None
         if synced.done():
-            # What was read stays: the garbage collector need not look at it again and again. And
-            # documents have no cycles, so it need not look as often as they come.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 20)
+            memory.settle()
             working = asyncio.create_task(self.controller.run(), name="workers")
             parts.append(asyncio.create_task(self.watches.run(), name="watches"))
             if self._config.scrape.enabled:
@@ -184,9 +179,9 @@ class Operator:
     ) -> None:
         """Stop in order: finish the writes in hand, then give the Lease back."""
         log.info("stopping")
-        asyncio.get_running_loop().call_later(
-            STOP_SECONDS, self._end_at_once, f"it did not stop in {STOP_SECONDS:.0f} s"
-        )
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_at_the_end)
+        loop.call_later(STOP_SECONDS, self._end_at_once, f"it did not stop in {STOP_SECONDS:.0f} s")
         self.queue.close()
         if working is not None:
             await asyncio.wait((working,), timeout=WORK_SECONDS)
@@ -251,6 +246,12 @@ async def operate(config: OperatorConfig, host: str, port: int, lease_namespace:
         await server.cleanup()
         await cluster.close()
         log.info("stopped")
+
+
+def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Kopf's generators object to being closed while they list; nothing depends on it then."""
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 def _settle(pod: Doc, progress: Progress | None) -> Ledger:

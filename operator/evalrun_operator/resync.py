@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from evalrun_operator import memory
 from evalrun_operator.api_errors import ApiError, NotFound
 from evalrun_operator.cluster import JOBS, PODS, RUNS, Cluster, Resource
 from evalrun_operator.store import Store
@@ -101,6 +102,7 @@ class Resync:
             self._queue.add(key)
         for key in self._store.finished_with_jobs():
             self._queue.add(key, after=SPREAD * self._random())
+        memory.give_back()
         self.synced.set()
         counts = {kind: self._store.count(kind) for kind in KINDS}
         seconds = asyncio.get_running_loop().time() - began

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
 BIN = Path(sys.executable).parent
 KILLS = 20
 FROZEN_SECONDS = 30
+LEASE_SECONDS = 2
+PAUSES = (0.0, 0.05, 0.2, 0.02, 0.5, 0.1, 1.5, 0.3)
 
 
 class Operators:
@@ -33,6 +35,7 @@ class Operators:
         self._folder = folder
         self._config = folder / "config.yaml"
         config = yaml.safe_load((ROOT / "config" / "demo" / "config.yaml").read_text())
+        config["leaseSeconds"] = LEASE_SECONDS  # a killed operator does not give its Lease back
         self._config.write_text(yaml.safe_dump(config))
         self._started = 0
         self.running: list[subprocess.Popen[bytes]] = []
@@ -40,7 +43,8 @@ class Operators:
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more."""
         self._started += 1
-        log = (self._folder / f"operator-{self._started}.log").open("wb")
+        self.log = self._folder / f"operator-{self._started}.log"
+        log = self.log.open("wb")
         process = subprocess.Popen(
             [
                 *(BIN / "evalrun-operator", "--config", self._config),
@@ -57,6 +61,13 @@ class Operators:
         )
         self.running.append(process)
         return process
+
+    def wait_until_one_leads(self) -> None:
+        """Wait until the one that was started last leads."""
+        deadline = time.monotonic() + 60
+        while "leading as" not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """End one with SIGKILL."""
@@ -120,7 +131,8 @@ def test_a_run_survives_twenty_kills_of_the_operator_a_freeze_and_two_replicas(
     name = space.apply("gpu.yaml")
     points = []
     for number in range(KILLS):
-        time.sleep(0.4 + 0.35 * (number % 8))  # while it starts, lists, leads and writes
+        operators.wait_until_one_leads()
+        time.sleep(PAUSES[number % len(PAUSES)])  # while it lists, decides, writes, waits
         points.append(space.status(name).get("phase", "none"))
         operators.kill(current)
         current = operators.start()
