@@ -87,7 +87,7 @@ class AnswerStatus(Document):
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         default=None, description="Address of the answers."
     )
-    reused: Count = Field(default=0, description="Answers that were there before.")
+    reused: Count = Field(default=0, description="Answers that were there when the run was locked.")
     computed: Count = Field(default=0, description="Answers that this run computed.")
     invalid: Count = Field(default=0, description="Answers that are errors or empty.")
 
@@ -120,7 +120,6 @@ class GonePods(Document):
     gpu_seconds: Number = Field(default="0", description="Accelerator-seconds held.")
     failures: Count = Field(default=0, description="Failures that count.")
     disruptions: Count = Field(default=0, description="Preemptions, evictions, drains.")
-    computed: Count = Field(default=0, description="Answers computed.")
 
 
 class UsageStatus(Document):

@@ -28,6 +28,7 @@ class TerminationMessage(Document):
     results_uri, results_digest: address and sha256 of the manifest.
     trusted, determinism: as in the manifest; None before there is one.
     requests_total: of all benchmarks and shards; None before the run is locked.
+    answered_before: answers that were in the journal when the run was locked.
     lmms_eval, model_revision: what prepare locked; a long revision is cut.
     seconds: where this process' time went.
     """
@@ -48,6 +49,7 @@ class TerminationMessage(Document):
     trusted: bool | None = None
     determinism: Determinism | None = None
     requests_total: Count | None = None
+    answered_before: Count | None = None
     lmms_eval: Annotated[str, Field(max_length=64)] | None = None
     model_revision: Annotated[str, Field(max_length=512)] | None = None
     seconds: StageSeconds | None = None

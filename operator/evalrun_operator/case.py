@@ -65,7 +65,7 @@ class Case:
     @cached_property
     def ledger(self) -> Ledger:
         """What all pods contributed."""
-        return usage.total(self.attempts, self.observed.progress, self.gone, self.now)
+        return usage.total(self.attempts, self.gone, self.now)
 
     @cached_property
     def requests_total(self) -> int:
@@ -100,8 +100,9 @@ class Case:
         ]
 
     def messages(self) -> list[TerminationMessage]:
-        """What the attempts left that are there."""
-        return [attempt.message for attempt in self.attempts if attempt.message is not None]
+        """What the attempts left that are there, the oldest first."""
+        attempts = sorted(self.attempts, key=lambda attempt: attempt.created_at)
+        return [attempt.message for attempt in attempts if attempt.message is not None]
 
     def known(self, fields: Doc, name: str, otherwise: Any) -> Any:
         """A field of the status as it will be: decided just now (in `fields`), or as it was."""

@@ -43,13 +43,12 @@ class Ledger:
     """What pods that are gone contributed to a run, so that it is not lost with them.
 
     gpu_seconds: accelerators times seconds held. failures: attempts that count. disruptions: those
-    that do not. computed: answers.
+    that do not.
     """
 
     gpu_seconds: float = 0.0
     failures: int = 0
     disruptions: int = 0
-    computed: int = 0
 
     def plus(self, other: Ledger) -> Ledger:
         """Both together."""
@@ -57,7 +56,6 @@ class Ledger:
             self.gpu_seconds + other.gpu_seconds,
             self.failures + other.failures,
             self.disruptions + other.disruptions,
-            min(self.computed + other.computed, MAX_COUNT),  # pods may claim anything
         )
 
     def minus(self, part: Ledger) -> Ledger:
@@ -68,7 +66,6 @@ class Ledger:
             max(self.gpu_seconds - part.gpu_seconds, 0.0),
             max(self.failures - part.failures, 0),
             max(self.disruptions - part.disruptions, 0),
-            max(self.computed - part.computed, 0),
         )
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.profiles import builtin_profiles
-from evalrun_api.progress import Progress
 from evalrun_operator import health, logs, memory, usage
 from evalrun_operator.cluster import Cluster, find_cluster
 from evalrun_operator.controller import Controller
@@ -254,8 +253,8 @@ def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
         loop.default_exception_handler(context)
 
 
-def _settle(pod: Doc, progress: Progress | None) -> Ledger:
-    return usage.settle(pod, utc_now(), progress)
+def _settle(pod: Doc) -> Ledger:
+    return usage.settle(pod, utc_now())
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

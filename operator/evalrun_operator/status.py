@@ -104,24 +104,21 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
     if case.is_resumed:
         fields["resumes"] = case.resumes
         verdicts += conditions.resumed()
+    progress = progress_status(
+        before.get("progress") or {},
+        case.attempts,
+        case.observed.progress,
+        case.requests_total,
+        answered=answered,
+    )
     status: Doc = {
         **before,
         "observedGeneration": generation,
         "model": tidy(summary.model_text(spec)),
         "benchmarks": tidy(summary.benchmarks_text(spec)),
-        "progress": progress_status(
-            before.get("progress") or {},
-            case.attempts,
-            case.observed.progress,
-            case.requests_total,
-            answered=answered,
-        ),
+        "progress": progress,
         "answers": summary.answers_status(
-            before.get("answers") or {},
-            messages,
-            case.ledger,
-            case.requests_total,
-            over=answered,
+            before.get("answers") or {}, messages, (progress or {}).get("requestsDone", 0)
         ),
         "provenance": summary.provenance_status(
             before.get("provenance") or {}, messages, _image(answering)

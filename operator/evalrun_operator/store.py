@@ -18,7 +18,7 @@ from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
 from evalrun_operator.strip import KINDS, Kind, share, strip
 
-Settle = Callable[[Doc, Progress | None], Ledger]
+Settle = Callable[[Doc], Ledger]
 
 
 def is_finished(run: Doc) -> bool:
@@ -29,7 +29,7 @@ def is_finished(run: Doc) -> bool:
 class Store:
     """Runs, Jobs and pods by the run that they belong to.
 
-    settle: what a pod that is gone contributed, from its last state and last progress.
+    settle: what a pod that is gone contributed, from its last state.
     clock: seconds that only grow.
     """
 
@@ -296,10 +296,10 @@ class Store:
                 self._disown_job(held.uid)
             return self._key(run_uid)
         run_uid = self._run_of.get(self._job_of.get(held.uid, ""), "")
-        progress = self._progress.pop(held.uid, None)
+        self._progress.pop(held.uid, None)
         if run_uid in self._active:
             notes = self._notes.setdefault(run_uid, Notes())
-            notes.gone = notes.gone.plus(self._settle(held.document, progress))
+            notes.gone = notes.gone.plus(self._settle(held.document))
         self._disown_pod(held.uid)
         return self._key(run_uid)
 

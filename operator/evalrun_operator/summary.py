@@ -76,22 +76,24 @@ def count_indexes(text: object) -> int:
     return count
 
 
-def answers_status(
-    before: Doc, messages: Iterable[TerminationMessage], ledger: Ledger, total: int, *, over: bool
-) -> Doc | None:
-    """status.answers. over: whether the answering has ended, so that the rest was there before."""
-    digest = before.get("digest")
+def answers_status(before: Doc, messages: Iterable[TerminationMessage], done: int) -> Doc | None:
+    """status.answers; None before the run is locked.
+
+    messages: in the order in which the pods were made. done: requests that have an answer. What was
+    there when the run was first locked stands; all else has been computed for it.
+    """
+    digest, reused = before.get("digest"), before.get("reused")
     invalid = before.get("invalid", 0)
     for message in messages:
         if message.answers_digest and _is_digest(message.answers_digest):
             digest = message.answers_digest
+        if reused is None:
+            reused = message.answered_before
         invalid = max(invalid, message.invalid)
-    computed = max(ledger.computed, before.get("computed", 0))
-    reused = max(total - computed, 0) if over else before.get("reused", 0)
-    if digest is None and not computed:
-        return None
-    found: Doc = {"reused": reused, "computed": computed, "invalid": invalid}
-    return found | ({"digest": digest} if digest else {})
+    if digest is None or reused is None:
+        return before or None
+    computed = max(done - reused, before.get("computed", 0), 0)
+    return {"digest": digest, "reused": reused, "computed": computed, "invalid": invalid}
 
 
 def _is_digest(text: str) -> bool:

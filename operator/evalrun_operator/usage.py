@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 
 from evalrun_api.names import RUN_UID_LABEL
 from evalrun_api.operator_config import OperatorConfig
-from evalrun_api.progress import Progress
 from evalrun_operator.attempts import Attempt, attempt_of
 from evalrun_operator.decisions import Doc, Ledger
-from evalrun_operator.steps import ANSWERING
 
 
-def settle(pod: Doc, now: datetime, progress: Progress | None = None) -> Ledger:
+def settle(pod: Doc, now: datetime) -> Ledger:
     """What a pod contributed that is gone, or is as it last was."""
     run_uid = str((pod["metadata"].get("labels") or {}).get(RUN_UID_LABEL, ""))
-    return contribution(attempt_of(pod, run_uid), now, progress, gone=True)
+    return contribution(attempt_of(pod, run_uid), now, gone=True)
 
 
-def contribution(
-    attempt: Attempt, now: datetime, progress: Progress | None = None, *, gone: bool = False
-) -> Ledger:
+def contribution(attempt: Attempt, now: datetime, *, gone: bool = False) -> Ledger:
     """What one attempt contributed so far.
 
     gone: the pod no longer exists. One that vanished at work was deleted, which counts against
@@ -33,7 +29,6 @@ def contribution(
         gpu_seconds=gpu_seconds(attempt, now),
         failures=int(attempt.counts_as_failure),
         disruptions=int(disrupted or vanished),
-        computed=computed(attempt, progress),
     )
 
 
@@ -45,21 +40,11 @@ def gpu_seconds(attempt: Attempt, now: datetime) -> float:
     return max((until - attempt.bound_at).total_seconds(), 0.0) * attempt.accelerators
 
 
-def computed(attempt: Attempt, progress: Progress | None) -> int:
-    """Answers that an attempt computed, as it last said."""
-    if attempt.command not in ANSWERING:
-        return 0
-    said = attempt.message.computed if attempt.message else 0
-    return max(said, progress.computed if progress else 0)
-
-
-def total(
-    attempts: Iterable[Attempt], progress: Mapping[str, Progress], gone: Ledger, now: datetime
-) -> Ledger:
+def total(attempts: Iterable[Attempt], gone: Ledger, now: datetime) -> Ledger:
     """What all pods of a run contributed: those that are there, and those that are gone."""
     found = gone
     for attempt in attempts:
-        found = found.plus(contribution(attempt, now, progress.get(attempt.uid)))
+        found = found.plus(contribution(attempt, now))
     return found
 
 
@@ -70,7 +55,6 @@ def recorded(status: Doc) -> Ledger:
         gpu_seconds=float(gone.get("gpuSeconds") or 0),
         failures=int(gone.get("failures") or 0),
         disruptions=int(gone.get("disruptions") or 0),
-        computed=int(gone.get("computed") or 0),
     )
 
 
@@ -82,7 +66,6 @@ def record(ledger: Ledger) -> Doc | None:
         "gpuSeconds": f"{ledger.gpu_seconds:.0f}",
         "failures": ledger.failures,
         "disruptions": ledger.disruptions,
-        "computed": ledger.computed,
     }
 
 

@@ -17,6 +17,7 @@ from evalrun_api.errors import fail
 from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock, answers_digest
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner import layout, weights
+from evalrun_runner.answers import read_answers
 from evalrun_runner.request_list import Request, by_task, combined, keyed
 from evalrun_runner.setting import Setting
 
@@ -50,6 +51,10 @@ def prepare(setting: Setting) -> Lock:
     )
     _write(setting, lock)
     report.locked(lock)
+    report.activity("counting the answers that are there")
+    answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
+    found = sum(answer.is_final for answer in answers.values())
+    report.conclude(answered_before=min(found, lock.requests_total))
     log.info("locked", extra={"answers": lock.answers, "requests": lock.requests_total})
     return lock
 

@@ -39,12 +39,13 @@ class Operators:
         self._config.write_text(yaml.safe_dump(config))
         self._started = 0
         self.running: list[subprocess.Popen[bytes]] = []
+        self._logs: dict[int, Path] = {}
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start one more."""
         self._started += 1
-        self.log = self._folder / f"operator-{self._started}.log"
-        log = self.log.open("wb")
+        path = self._folder / f"operator-{self._started}.log"
+        log = path.open("wb")
         process = subprocess.Popen(
             [
                 *(BIN / "evalrun-operator", "--config", self._config),
@@ -60,13 +61,15 @@ class Operators:
             },
         )
         self.running.append(process)
+        self._logs[process.pid] = path
         return process
 
-    def wait_until_one_leads(self) -> None:
-        """Wait until the one that was started last leads."""
+    def wait_until_it_leads(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a process leads."""
+        log = self._logs[process.pid]
         deadline = time.monotonic() + 60
-        while "leading as" not in self.log.read_text():
-            assert time.monotonic() < deadline, self.log.read_text()
+        while "leading as" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -128,20 +131,23 @@ def test_a_run_survives_twenty_kills_of_the_operator_a_freeze_and_two_replicas(
     clock: Callable[[], str],
 ) -> None:
     current = operators.start()
-    name = space.apply("gpu.yaml")
+    operators.wait_until_it_leads(current)
+    name = space.apply("gpu.yaml", benchmarks=slow_benchmark())
     points = []
     for number in range(KILLS):
-        operators.wait_until_one_leads()
+        operators.wait_until_it_leads(current)
         time.sleep(PAUSES[number % len(PAUSES)])  # while it lists, decides, writes, waits
         points.append(space.status(name).get("phase", "none"))
         operators.kill(current)
         current = operators.start()
-        if points[-1] == "Succeeded":
-            break
     killed_during = {phase: points.count(phase) for phase in dict.fromkeys(points)}
+    assert len({"Preparing", "Answering", "Scoring"} & set(points)) >= 2, killed_during
 
+    operators.wait_until_it_leads(current)
     second = operators.start()
+    before = space.run(name)["status"]
     current.send_signal(signal.SIGSTOP)
+    operators.wait_until_it_leads(second)
     frozen_at = time.monotonic()
     while time.monotonic() - frozen_at < FROZEN_SECONDS:
         space.run(name)

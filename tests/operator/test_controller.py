@@ -37,7 +37,7 @@ class Loop:
     def __init__(self, decide: Callable[[Observed], Plan]) -> None:
         self.api = FakeApi()
         self.metrics = Metrics()
-        self.store = Store(lambda pod, progress: Ledger(), time.monotonic)
+        self.store = Store(lambda pod: Ledger(), time.monotonic)
         self.queue = WorkQueue(asyncio.get_running_loop().time, lambda: 0.5)
         self.relisted = 0
         cluster = cast(Cluster, self.api)

@@ -45,7 +45,7 @@ class Bench:
     def __init__(self) -> None:
         self.time = 0.0
         self.api = FakeApi()
-        self.store = Store(lambda pod, progress: Ledger(failures=1), lambda: self.time)
+        self.store = Store(lambda pod: Ledger(failures=1), lambda: self.time)
         self.store.put("EvaluationRun", self.api.add("evaluationruns", run()))
         self.finished: list[Doc] = []
         self.executor = Executor(

@@ -122,7 +122,7 @@ def test_an_address_is_an_address_and_no_url() -> None:
 
 
 def store_with(*addresses: str) -> Store:
-    store = Store(lambda pod, progress: Ledger(), time.monotonic)
+    store = Store(lambda pod: Ledger(), time.monotonic)
     store.put("EvaluationRun", run())
     store.put("Job", job())
     for number, address in enumerate(addresses):

@@ -38,7 +38,7 @@ def told(metrics: Metrics) -> str:
 
 def test_series_of_a_run_vanish_with_its_end() -> None:
     metrics = Metrics()
-    store = Store(lambda pod, progress: Ledger(), time.monotonic)
+    store = Store(lambda pod: Ledger(), time.monotonic)
     metrics.watch_store(store, lambda: 3)
     progress = {"requestsDone": 3, "requestsTotal": 12}
     store.put("EvaluationRun", run(phase="Answering", progress=progress))

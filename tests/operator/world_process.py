@@ -70,7 +70,8 @@ class Process:
                 for pod in before.values():
                     uid = pod["metadata"]["uid"]
                     if uid not in uids:
-                        left = settle(pod, self.world.now, self.progress.pop(uid, None))
+                        self.progress.pop(uid, None)
+                        left = settle(pod, self.world.now)
                         self.gone = self.gone.plus(left)
             self.seen[kind] = found
             if kind == "EvaluationRun":
