@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 10
 """Looks at a run in a row, each wanting the next at once, before it has to wait a little."""
+SETTLE_SECONDS = 0.1
+"""How long a run's Jobs and pods may go on changing before it is looked at: they change several
+times within moments. Nobody notices so short a wait, and a burst of runs takes half as many looks.
+"""
 
 Reconcile = Callable[[Observed, datetime, OperatorConfig], Plan]
 
@@ -62,7 +66,7 @@ class Controller:
         else:
             key = self._store.put(kind, document)
         if key is not None:
-            self._queue.add(key)
+            self._queue.add(key, after=0.0 if kind == "EvaluationRun" else SETTLE_SECONDS)
 
     async def run(self) -> None:
         """Work until the queue is closed. Raises `LeadershipLost`."""

@@ -96,6 +96,8 @@ class Executor:
                 written = await self._write_status(key, observed, plan.status)
                 if written is None:
                     return None
+                if not plan.urgent:
+                    self._pacing.written(uid)
         try:
             for delete in deletes:
                 await self._delete(key, observed, delete)
@@ -219,7 +221,6 @@ class Executor:
         except Unavailable:
             self._store.doubt(key, status, observed.gone)
             raise
-        self._pacing.written(metadata["uid"])
         self._store.settled(key, observed.gone)
         self._store.put("EvaluationRun", written)
         if is_finished(written) and not is_finished(run):

@@ -6,34 +6,38 @@ from collections.abc import Callable
 
 CROWD = 4096
 """Entries from which on it is worth looking for superfluous ones."""
+AHEAD = 2
+"""Writes that a run may have in hand: that its pods have started, and their first progress. More
+would let an hour of silence buy a burst."""
 
 
 class Pacing:
-    """One write a run and interval; the first of a run is free.
+    """A token bucket for each run: one write in an interval, `AHEAD` at once.
 
-    A bucket that holds one token: an hour of silence does not buy two writes in a row.
+    A status that cannot wait is neither held back nor counted: of those there are few in a life.
     interval: seconds. clock: seconds that only grow.
     """
 
     def __init__(self, interval: float, clock: Callable[[], float]) -> None:
         self._interval = interval
         self._clock = clock
-        self._next: dict[str, float] = {}
+        self._full_at: dict[str, float] = {}
         self._crowded = CROWD
 
     def wait(self, uid: str) -> float:
         """Seconds until the run's progress may be written; 0 for at once."""
-        return max(self._next.get(uid, 0.0) - self._clock(), 0.0)
+        spare = (AHEAD - 1) * self._interval
+        return max(self._full_at.get(uid, 0.0) - spare - self._clock(), 0.0)
 
     def written(self, uid: str) -> None:
-        """A status was written; an urgent one carries the progress as well."""
+        """Progress was written."""
         now = self._clock()
-        self._next[uid] = now + self._interval
-        if len(self._next) > self._crowded:
-            # Runs that were deleted at work; a time that has passed means as much as none.
-            self._next = {key: at for key, at in self._next.items() if at > now}
-            self._crowded = max(2 * len(self._next), CROWD)
+        self._full_at[uid] = max(self._full_at.get(uid, 0.0), now) + self._interval
+        if len(self._full_at) > self._crowded:
+            # Runs that were deleted at work; a full bucket means as much as none.
+            self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+            self._crowded = max(2 * len(self._full_at), CROWD)
 
     def forget(self, uid: str) -> None:
         """The run has ended."""
-        self._next.pop(uid, None)
+        self._full_at.pop(uid, None)

@@ -37,19 +37,17 @@ def computed_by(pod: dict[str, Any]) -> int:
 
 
 def answering(space: Space, name: str, besides: frozenset[str] = frozenset()) -> list[str]:
-    """The pods that answer the three shards, once each has computed answers of its own.
+    """For each of the three shards a pod that was seen to compute answers of its own.
 
     besides: uids of pods that do not count.
     """
     deadline = time.monotonic() + 240
+    found: dict[int, str] = {}
     while time.monotonic() < deadline:
-        found = {
-            index_of(pod): pod["metadata"]["name"]
-            for pod in space.pods(name, "answer")
-            if pod["metadata"]["uid"] not in besides
-            and "deletionTimestamp" not in pod["metadata"]
-            and computed_by(pod) > 0
-        }
+        for pod in space.pods(name, "answer"):
+            new = pod["metadata"]["uid"] not in besides
+            if new and "deletionTimestamp" not in pod["metadata"] and computed_by(pod) > 0:
+                found[index_of(pod)] = pod["metadata"]["name"]
         if len(found) == 3:
             return [found[shard] for shard in range(3)]
         time.sleep(0.2)

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from space import Space
+from space import Space, merged
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
+
+
+SMALL = {"resources": {"cpu": "50m", "memory": "1536Mi"}}
 
 
 def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -77,7 +80,8 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
     )
     expected = runs(image)
     for name, (_, spec) in expected.items():
-        space.apply("gpu.yaml", name=name, **spec)
+        # Small requests: none may wait for room on the node.
+        space.apply("gpu.yaml", name=name, **merged({"preparePod": SMALL}, spec))
     found = {}
     for name in expected:
         status = space.finished(name)
@@ -88,6 +92,7 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
         assert len(failed["message"]) > 40
         assert space.condition(name, "Ready")["status"] == "False"
         assert space.condition(name, "Stalled")["status"] == "True"
+    assert "nvidia.com/gpu" in space.condition("too-many-gpus", "Failed")["message"]
     assert found == {name: reason for name, (reason, _) in expected.items()}
     assert len(set(found.values())) == len(expected)
 

@@ -1,4 +1,4 @@
-"""Progress is written once an interval, and the first at once."""
+"""Progress is written once an interval, and two at once after silence."""
 
 from __future__ import annotations
 
@@ -17,16 +17,30 @@ class Clock:
         return self.now
 
 
-def test_the_first_is_free_and_silence_buys_no_second() -> None:
+def test_two_are_in_hand_and_silence_buys_no_more() -> None:
     clock = Clock()
     paced = Pacing(30, clock)
     assert paced.wait("a") == 0
     clock.now = 3600
     paced.written("a")
+    assert paced.wait("a") == 0
+    paced.written("a")
     assert paced.wait("a") == 30
     clock.now += 29
     assert paced.wait("a") == 1
     assert paced.wait("b") == 0
+
+
+def test_an_hour_holds_two_a_minute_and_what_was_in_hand() -> None:
+    clock = Clock()
+    paced = Pacing(30, clock)
+    writes = 0
+    while clock.now < 3600:
+        if paced.wait("a") == 0:
+            paced.written("a")
+            writes += 1
+        clock.now += 1
+    assert writes <= 2 * 60 + pacing.AHEAD
 
 
 def test_runs_that_were_never_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,4 +50,4 @@ def test_runs_that_were_never_ended_are_forgotten(monkeypatch: pytest.MonkeyPatc
     for number in range(100):
         clock.now += 10
         paced.written(str(number))
-    assert len(paced._next) <= 11
+    assert len(paced._full_at) <= 11
