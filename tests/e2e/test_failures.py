@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -110,3 +111,70 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
     show_figure(
         f"eight runs, eight reasons in {clock()}\nkubectl describe evr missing-secret:\n{describe}"
     )
+
+
+def test_what_is_refused_before_any_gpu(
+    space: Space, show_message: Callable[[object, str], None]
+) -> None:
+    stranger = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "taken-prepare"},
+        "spec": {
+            "suspend": True,
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "c", "image": "lmms-eval.io/runner:dev"}],
+                }
+            },
+        },
+    }
+    space.kubectl("apply", "-f", "-", input=json.dumps(stranger))
+    half = {"AWS_ACCESS_KEY_ID": space.cluster.s3.access_key}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half"}}
+    space.kubectl("apply", "-f", "-", input=json.dumps({**secret, "stringData": half}))
+    bucket = {"uri": "s3://nobody-made-it/x", "endpoint": space.cluster.s3.endpoint}
+    keyless = {"uri": "s3://evaluations/x", "secretName": "half"}
+    expected: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "missing-key": (
+            "SecretNotFound",
+            "AWS_SECRET_ACCESS_KEY",
+            {"results": {"s3": keyless}, "startDeadlineSeconds": 10},
+        ),
+        "missing-bucket": (
+            "BucketNotFound",
+            "nobody-made-it",
+            {"results": {"s3": {**bucket, "secretName": "demo-s3"}}},
+        ),
+        "taken": ("NameTaken", "taken-prepare", {}),
+        "forbidden-flag": (
+            "InvalidSpec",
+            "spec.security.allowOnline",
+            {"security": {"allowOnline": True}},
+        ),
+        "unknown-benchmark": (
+            "InvalidSpec",
+            "did you mean",
+            {"benchmarks": [{"name": "mmme"}]},
+        ),
+        "unknown-backend": (
+            "InvalidSpec",
+            "spec.model.backend",
+            {"model": {"profile": None, "backend": "llava_hff"}},
+        ),
+        "unknown-store": ("InvalidSpec", "demo", {"results": {"store": "dmeo"}}),
+    }
+    for name, (_, _, spec) in expected.items():
+        space.apply("gpu.yaml", name=name, **merged({"preparePod": SMALL}, spec))
+    for name, (reason, word, _) in expected.items():
+        space.finished(name, 120)
+        failed = space.condition(name, "Failed")
+        show_message(failed["reason"], f"{name}: {failed['message']}")
+        assert failed["reason"] == reason
+        assert word in failed["message"]
+        if reason in ("InvalidSpec", "NameTaken"):
+            assert space.pods(name) == []
+    left = json.loads(space.kubectl("get", "job", "taken-prepare", "-o", "json"))
+    assert "ownerReferences" not in left["metadata"]
+    assert left["spec"]["suspend"] is True
