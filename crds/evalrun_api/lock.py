@@ -104,8 +104,7 @@ def answers_digest(
             **model.document(),
         },
         "versions": versions,
-        # A CPU rounds otherwise than an accelerator; how many of them does not matter.
-        "accelerated": plan.accelerators > 0,
+        "accelerated": plan.is_accelerated,  # how many of them does not matter
         "forceSimple": plan.force_simple,
         "batchSize": plan.batch_size,
         "chunkSize": plan.chunk_size,

@@ -7,7 +7,7 @@ travels in a Job's annotation; the files of custom benchmarks travel beside it, 
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
@@ -83,6 +83,14 @@ class StorePlan(Document):
     region: str | None = None
 
 
+class Execution(NamedTuple):
+    """How the work is spread: all of a plan that may change while a run is suspended."""
+
+    shards: int
+    accelerators: int
+    offline: bool
+
+
 class RunPlan(Document):
     """Everything that the three steps need to know."""
 
@@ -117,6 +125,25 @@ class RunPlan(Document):
         customs = self.custom_benchmarks
         named = {task for benchmark in customs for task in benchmark.tasks}
         return set(self.tasks) <= named and all(custom.self_contained for custom in customs)
+
+    @property
+    def execution(self) -> Execution:
+        """How the work is spread."""
+        return Execution(self.shards, self.accelerators, self.offline)
+
+    def spread(self, execution: Execution) -> RunPlan:
+        """The same plan, with the work spread so."""
+        return self.model_copy(update=execution._asdict())
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Whether accelerators answer: a CPU rounds otherwise, so the answers are other ones."""
+        return self.accelerators > 0
+
+    def asks_the_same(self, other: RunPlan) -> bool:
+        """Whether both have the same answers, however the work is spread and where they go."""
+        alike = other.spread(self.execution).model_copy(update={"store": self.store})
+        return alike == self and other.is_accelerated == self.is_accelerated
 
     @property
     def is_remote(self) -> bool:

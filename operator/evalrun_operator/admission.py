@@ -58,11 +58,14 @@ def admit(
     return make_snapshot(planned.plan, planned.files)
 
 
-def check_again(run: EvaluationRun, uid: str, plan: RunPlan, config: OperatorConfig) -> None:
+def check_again(
+    run: EvaluationRun, uid: str, given: RunPlan, plan: RunPlan, config: OperatorConfig
+) -> None:
     """Hold a run against the policy before a Job of it is created. Raises `Refused`.
 
-    A suspended run may change its pods and its parallelism, and its plan comes from a ConfigMap:
-    neither may bring in what admission would have refused.
+    given: the snapshot's plan. plan: the same, spread as the run now says. A suspended run may
+    change its pods and its parallelism, and its plan comes from a ConfigMap: neither may bring in
+    what admission would have refused.
     """
     spec = run.spec
     faults = cluster_faults(spec, config.policy) + security_faults(spec.security, config.policy)
@@ -79,6 +82,13 @@ def check_again(run: EvaluationRun, uid: str, plan: RunPlan, config: OperatorCon
     )
     found = model_faults(spec, model, builtin_index())
     faults += [fault for fault in found if fault.where.startswith("spec.parallelism")]
+    if plan.is_accelerated != given.is_accelerated:
+        what = (
+            f"{given.accelerators} when the run began and {plan.accelerators} now: their number may"
+            " change, but not to or from 0, since a CPU gives other answers than an accelerator"
+        )
+        remedy = "Delete the run and apply it again with this number"
+        faults.append(Fault("spec.parallelism.acceleratorsPerShard", what, remedy))
     identity = RunIdentity(namespace=run.metadata.namespace, name=run.metadata.name, uid=uid)
     same = (plan.run, plan.model.source, plan.security) == (
         identity,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evalrun_api.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL, STEP_LABEL
 from evalrun_api.operator_config import OperatorConfig
-from evalrun_api.plan import RunPlan
+from evalrun_api.plan import Execution, RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
 from evalrun_api.spec import EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
@@ -50,16 +50,10 @@ def effective_plan(snapshot: Snapshot, run: EvaluationRun) -> RunPlan:
     A number of accelerators that the run leaves to its profile stays as the snapshot has it: the
     profiles of a later release change no run that has begun.
     """
-    accelerators = run.spec.parallelism.accelerators_per_shard
+    spread, accelerators = run.spec.parallelism, run.spec.parallelism.accelerators_per_shard
     if accelerators is None:
         accelerators = snapshot.plan.accelerators
-    return snapshot.plan.model_copy(
-        update={
-            "shards": run.spec.parallelism.shards,
-            "accelerators": accelerators,
-            "offline": run.spec.cache.offline,
-        }
-    )
+    return snapshot.plan.spread(Execution(spread.shards, accelerators, run.spec.cache.offline))
 
 
 def build_job(

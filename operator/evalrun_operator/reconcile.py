@@ -224,7 +224,7 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
     if refused is not None:
         return refused
     try:
-        check_again(case.run, case.uid, plan, case.config)
+        check_again(case.run, case.uid, snapshot.plan, plan, case.config)
     except EvalrunError as error:
         return fail(case, Failure(error.reason, explain(error)), **fields)
     remaining = None
@@ -241,10 +241,11 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
 
 def _watch(case: Case, job: Doc, kind: StepKind, plan: RunPlan, fields: Doc) -> Plan:
     """A Job is at work: see that its pods start, and tell how far they are."""
-    budget = case.config.max_ignored_restarts * plan.shards * (1 + case.resumes)
-    if case.ledger.disruptions > budget:
+    budget = case.config.max_ignored_restarts * plan.shards
+    disruptions = case.ledger.disruptions - case.forgiven
+    if disruptions > budget:
         reason = reasons.DISRUPTED
-        what = f"pods were disrupted {case.ledger.disruptions} times; {budget} are allowed"
+        what = f"pods were disrupted {disruptions} times; {budget} are allowed"
         last = case.last_disruption
         what += f". The last: {last}" if last else ""
         return stop_short(case, job, Failure(reason, f"{what}. {reason.remedy}"), fields)

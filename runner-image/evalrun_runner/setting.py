@@ -105,8 +105,5 @@ class Setting:
             stored = RunPlan.model_validate_json(self.store.get(key) or b"")
         except ValidationError as error:
             raise fail(reasons.CORRUPT_STORE, where, "it is not a plan of this release") from error
-        # How the work is spread, and where the store is reached, may change while a run is
-        # suspended; neither moves an answer.
-        execution = {name: getattr(self.plan, name) for name in ("store", "shards", "offline")}
-        if stored.model_copy(update=execution) != self.plan:
+        if not stored.asks_the_same(self.plan):
             raise fail(reasons.LOCK_MISMATCH, where, "this run was prepared with another plan")

@@ -48,6 +48,24 @@ def test_a_plan_survives_being_written_and_read(plan_run: Plan) -> None:
     assert read(RunPlan, plan.document()) == plan
 
 
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"shards": 8, "accelerators": 4, "offline": True}, True),
+        ({"store": {"uri": "s3://moved"}}, True),
+        ({"accelerators": 0}, False),
+        ({"batchSize": 64}, False),
+    ],
+)
+def test_a_plan_stays_the_same_however_its_work_is_spread(
+    run_plan: RunPlan, change: dict[str, Any], same: bool
+) -> None:
+    begun = run_plan.model_copy(update={"accelerators": 1})
+    changed = RunPlan.model_validate(begun.document() | change)
+    assert begun.asks_the_same(changed) is same
+    assert changed.asks_the_same(begun) is same
+
+
 def test_benchmarks_with_equal_settings_share_a_group_in_order_of_appearance(
     plan_run: Plan,
 ) -> None:

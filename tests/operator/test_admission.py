@@ -12,6 +12,7 @@ from world_documents import configuration, run_document
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.errors import Refused
 from evalrun_api.reading import read
+from evalrun_api.spec import EvaluationRun
 from evalrun_operator.admission import admit, check_again, read_run
 from evalrun_operator.decisions import Observed
 from evalrun_operator.jobs import effective_plan
@@ -145,10 +146,31 @@ def test_what_a_suspended_run_may_change_is_checked_again(spec: dict[str, Any], 
     base = {"model": {"profile": "openai", "source": ENDPOINT}}
     run = read_run(run_document(**base))
     snapshot, _ = admit(run, "uid-1", {}, config)
-    check_again(run, "uid-1", effective_plan(snapshot, run), config)
+    check_again(run, "uid-1", snapshot.plan, effective_plan(snapshot, run), config)
     changed = read_run(run_document(**base, **spec))
     with pytest.raises(Refused, match=text):
-        check_again(changed, "uid-1", effective_plan(snapshot, changed), config)
+        check_again(changed, "uid-1", snapshot.plan, effective_plan(snapshot, changed), config)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 2)])
+def test_accelerators_do_not_come_to_or_go_from_a_run_that_has_begun(
+    before: int, after: int
+) -> None:
+    model = {"backend": "qwen2_5_vl", "source": HUB, "size": "7B"}
+
+    def spread(number: int) -> EvaluationRun:
+        parallelism = {"acceleratorsPerShard": number}
+        return read_run(run_document(model=model, parallelism=parallelism))
+
+    snapshot, _ = admit(spread(before), "uid-1", {}, configuration())
+    for number in {before, 4 * before}:
+        again = spread(number)
+        plan = effective_plan(snapshot, again)
+        check_again(again, "uid-1", snapshot.plan, plan, configuration())
+    changed = spread(after)
+    plan = effective_plan(snapshot, changed)
+    with pytest.raises(Refused, match="not to or from 0"):
+        check_again(changed, "uid-1", snapshot.plan, plan, configuration())
 
 
 def test_a_store_that_is_no_longer_configured_stops_a_run_with_words() -> None:
@@ -157,7 +179,7 @@ def test_a_store_that_is_no_longer_configured_stops_a_run_with_words() -> None:
     without = configuration(stores={"other": S3}, defaultStore="other")
     stated = read_run(run_document(results={"store": "team"}))
     with pytest.raises(Refused, match="there is no store 'team'"):
-        check_again(stated, "uid-1", snapshot.plan, without)
+        check_again(stated, "uid-1", snapshot.plan, snapshot.plan, without)
 
 
 @pytest.mark.parametrize(
@@ -176,4 +198,4 @@ def test_a_plan_that_somebody_else_put_into_the_config_map_is_refused(
     snapshot, _ = admit(run, "uid-1", {}, configuration())
     forged = type(snapshot.plan).model_validate(snapshot.plan.document() | change)
     with pytest.raises(Refused, match="a plan that is not this run's"):
-        check_again(run, "uid-1", forged, configuration())
+        check_again(run, "uid-1", forged, forged, configuration())
