@@ -120,6 +120,11 @@ class GonePods(Document):
     gpu_seconds: Number = Field(default="0", description="Accelerator-seconds held.")
     failures: Count = Field(default=0, description="Failures that count.")
     disruptions: Count = Field(default=0, description="Preemptions, evictions, drains.")
+    forgiven: Count = Field(
+        default=0,
+        description="Disruptions up to the last resume, which no longer count against the run; "
+        "pods that were still ending then are among them.",
+    )
 
 
 class UsageStatus(Document):

@@ -119,6 +119,18 @@ class Case:
         return int(self.status.get("resumes") or 0) + self.is_resumed
 
     @property
+    def forgiven(self) -> int:
+        """Disruptions up to the last resume, which grants as many again.
+
+        The suspension itself ends pods, which may be seen only after the resume, so those that are
+        there then are counted with them.
+        """
+        if self.is_resumed:
+            ending = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
+            return self.ledger.disruptions + ending
+        return int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+
+    @property
     def last_disruption(self) -> str:
         """What is said of the pod that was disrupted last; empty where none is left."""
         ended = [a for a in self.attempts if a.disrupted and a.ended_at is not None]

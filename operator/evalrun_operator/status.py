@@ -126,7 +126,7 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
         "shards": summary.shards_status(
             job, answering, spec.parallelism.shards, case.ledger, before.get("shards") or {}
         ),
-        "gonePods": usage.record(case.gone),
+        "gonePods": usage.record(case.gone, case.forgiven),
         "usage": _usage(case),
         **fields,
         "conditions": conditions.merge(

@@ -58,14 +58,15 @@ def recorded(status: Doc) -> Ledger:
     )
 
 
-def record(ledger: Ledger) -> Doc | None:
-    """The same, for a status."""
-    if ledger == Ledger():
+def record(ledger: Ledger, forgiven: int) -> Doc | None:
+    """The same, for a status. forgiven: disruptions up to the last resume."""
+    if ledger == Ledger() and not forgiven:
         return None
     return {
         "gpuSeconds": f"{ledger.gpu_seconds:.0f}",
         "failures": ledger.failures,
         "disruptions": ledger.disruptions,
+        **({"forgiven": forgiven} if forgiven else {}),
     }
 
 

@@ -356,6 +356,36 @@ def test_many_shards_may_be_suspended_within_the_budget_of_disruptions() -> None
     succeeded(life)
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["when it has stopped", "at once"])
+def test_a_run_may_be_resumed_with_far_fewer_shards(waits: bool) -> None:
+    spec = {"parallelism": {"shards": 30}}
+    fates = [STUCK] * 30 + [Fate(exit_code=143, disrupted=True)] * 2
+    life = Life(begin(spec, fates={"answer": fates}), maxIgnoredRestarts=2)
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 30)
+    life.world.edit_run(suspend=True)
+    life.work()
+    if waits:
+        life.until(lambda world: condition(world.run, "Suspended"))
+    life.world.edit_run(suspend=False, parallelism={"shards": 1})
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["shards"]["ignoredRestarts"] == 32
+
+
+def test_a_resume_grants_no_more_disruptions_than_a_start() -> None:
+    fates = [STUCK] + [Fate(exit_code=143, disrupted=True)] * 9
+    life = Life(begin(GPU, fates={"answer": fates}), maxIgnoredRestarts=4)
+    life.until(phase("Answering"))
+    life.world.tick()
+    life.world.edit_run(suspend=True)
+    life.until(lambda world: condition(world.run, "Suspended"))
+    life.process = Process(life.world, life.config)
+    life.world.edit_run(suspend=False)
+    status = life.to_the_end()
+    assert reason_of(status) == "Disrupted"
+    assert "disrupted 5 times; 4 are allowed" in status["conditions"][0]["message"]
+
+
 def test_the_run_s_deadline_is_of_all_work_over_suspensions() -> None:
     spec = {**GPU, "activeDeadlineSeconds": 100}
     life = Life(begin(spec, fates={"answer": [STUCK] * 9}))
