@@ -106,7 +106,9 @@ class Executor:
             if written is not None:
                 for event in plan.events:
                     await self._record(written, event)
-        return 0.0 if learnt else again
+        # Of a run that has just ended, what becomes of its Jobs is still to be decided.
+        ended = written is not None and is_finished(written) and not is_finished(observed.run)
+        return 0.0 if learnt or ended else again
 
     async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
         match action:

@@ -13,6 +13,10 @@ from evalrun_operator.decisions import RunKey
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 90.0
 """Seconds between two tries of a run that fails again and again."""
+LONGEST_ASKED = 600.0
+"""Seconds that the API server may ask to wait at most: its word comes through proxies."""
+SPARE_ENTRIES = 64
+"""Overtaken entries that the heap may hold beyond as many as there are keys."""
 
 
 class QueueClosed(Exception):  # noqa: N818 - a state
@@ -52,6 +56,9 @@ class WorkQueue:
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + SPARE_ENTRIES:
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
         self._wake()
 
     async def get(self) -> RunKey:
@@ -88,7 +95,7 @@ class WorkQueue:
         times = self._failures.get(key, 0)
         self._failures[key] = times + 1
         delay = min(FIRST_DELAY * 2.0 ** min(times, 16), LONGEST_DELAY)
-        delay = max(delay * (0.5 + self._random() / 2), at_least)
+        delay = max(delay * (0.5 + self._random() / 2), min(at_least, LONGEST_ASKED))
         # Whatever was asked for meanwhile would run into the same wall.
         self._again[key] = self._clock() + delay
         self._put_back(key)

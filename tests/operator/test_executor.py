@@ -302,6 +302,12 @@ def test_the_end_is_told_once(bench: Bench) -> None:
     assert len(bench.finished) == 1
 
 
+def test_a_run_that_has_just_ended_is_looked_at_once_more(bench: Bench) -> None:
+    ended = {"phase": "Failed", "completionTime": "2026-01-01T00:00:00Z"}
+    assert bench.do(status=ended, urgent=True) == 0
+    assert bench.do(status={**ended, "observedGeneration": 2}, urgent=True) is None
+
+
 def test_a_pods_contribution_is_written_once_even_if_the_answer_is_lost(bench: Bench) -> None:
     bench.with_job()
     bench.store.put("Pod", pod(version=500))

@@ -479,6 +479,16 @@ def test_a_run_s_jobs_go_when_their_time_is_over_and_its_results_stay() -> None:
     succeeded(life)
 
 
+def test_a_run_that_is_refused_half_way_stops_what_is_at_work() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(phase("Answering"))
+    life.world.edit_run(model={"profile": "llava_hf", "source": {}})
+    life.work()
+    assert reason_of(life.world.status) == "InvalidSpec"
+    life.world.tick()
+    assert names(life.world, "Job") == ["trial-prepare"]
+
+
 def test_an_edit_of_a_finished_run_is_seen_and_changes_nothing() -> None:
     life = Life(begin(CPU))
     before = dict(life.to_the_end())

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from evalrun_operator.decisions import RunKey
-from evalrun_operator.work_queue import LONGEST_DELAY, QueueClosed, WorkQueue
+from evalrun_operator.work_queue import (
+    LONGEST_ASKED,
+    LONGEST_DELAY,
+    SPARE_ENTRIES,
+    QueueClosed,
+    WorkQueue,
+)
 
 pytestmark = pytest.mark.decisions
 
@@ -122,6 +128,30 @@ def test_what_the_server_asked_for_is_waited() -> None:
         queue.add(A)
         await queue.get()
         assert queue.failed(A, at_least=7.0) == 7.0
+
+    play(scene())
+
+
+def test_what_the_server_asks_for_is_bounded() -> None:
+    async def scene() -> None:
+        queue = new_queue()
+        queue.add(A)
+        await queue.get()
+        assert queue.failed(A, at_least=1e9) == LONGEST_ASKED
+
+    play(scene())
+
+
+def test_entries_that_were_overtaken_do_not_pile_up() -> None:
+    async def scene() -> None:
+        queue = new_queue()
+        queue.add(B, after=0.01)
+        for number in range(10_000):
+            queue.add(A, after=20_000 - number)
+        assert len(queue._heap) < 2 * SPARE_ENTRIES
+        assert await queue.get() == B
+        queue.add(A)
+        assert await queue.get() == A
 
     play(scene())
 

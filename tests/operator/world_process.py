@@ -163,14 +163,16 @@ class Process:
                 case CreateJob(document):
                     self._create(observed.run, "Job", document)
         deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]
+        ended = False
         if plan.status is not None and self._may_write(plan.urgent or bool(deletes)):
             self._write(observed, plan)
+            ended = bool(plan.status.get("completionTime"))
         for delete in deletes:
             version = observed.jobs[delete.name]["metadata"]["resourceVersion"]
             self.world.delete_job(delete.name, delete.uid, version)
         for event in plan.events if plan.status is not None else ():
             self.world.wrote(f"event {event.reason}")
-        return learnt
+        return learnt or (ended and not (observed.run.get("status") or {}).get("completionTime"))
 
     def _create(self, run: Doc, kind: str, document: Doc) -> bool:
         name = document["metadata"]["name"]
