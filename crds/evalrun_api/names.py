@@ -19,6 +19,8 @@ PLAN_ANNOTATION: Final = "lmms-eval.io/plan"
 """On a run's pods: the RunPlan, which they read through a downward-API file."""
 ACCELERATORS_ANNOTATION: Final = "lmms-eval.io/accelerators"
 """On a run's pods: how many accelerators each holds, so that no pod's spec has to be kept."""
+PLAN_DIGEST_ANNOTATION: Final = "lmms-eval.io/plan-digest"
+"""On a run's Jobs: sha256 of the snapshot that they were made from."""
 
 CONTAINER: Final = "runner"
 HTTP_PORT: Final = 8080

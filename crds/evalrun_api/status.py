@@ -203,6 +203,9 @@ class EvaluationRunStatus(Document):
         default=None, description="When the first pod was asked for."
     )
     completion_time: datetime | None = Field(default=None, description="When the run ended.")
+    plan_digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="sha256 of what the run's ConfigMap NAME-plan has to hold."
+    )
     active_seconds: Count = Field(default=0, description="Time of work so far, over suspensions.")
     model: Text | None = Field(default=None, description="The model, for the table.")
     benchmarks: Text | None = Field(default=None, description="The benchmarks, for the table.")

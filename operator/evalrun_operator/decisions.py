@@ -32,10 +32,13 @@ class Snapshot:
 
     files: text by the path beneath the folder of benchmarks (easy-vqa/easy_vqa.yaml), by the key
         of the ConfigMap that holds them.
+    digest: of the ConfigMap's data. Whoever may write ConfigMaps may write one that says it is a
+        run's, so what it holds counts only where its digest is known from elsewhere.
     """
 
     plan: RunPlan
     files: Mapping[str, str]
+    digest: str
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from evalrun_api.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL, STEP_LABEL
+from evalrun_api.names import (
+    CONTAINER,
+    PLAN_DIGEST_ANNOTATION,
+    RUN_LABEL,
+    RUN_UID_LABEL,
+    STEP_LABEL,
+)
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import Execution, RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
@@ -104,6 +110,7 @@ def build_job(
             "name": job_name(name, kind),
             "namespace": run.metadata.namespace,
             "labels": labels,
+            "annotations": {PLAN_DIGEST_ANNOTATION: snapshot.digest},
             "ownerReferences": [owner_reference(document)],
         },
         "spec": spec,

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError
+from evalrun_api.names import PLAN_DIGEST_ANNOTATION
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.status import Phase
@@ -122,8 +123,29 @@ def _decide(case: Case) -> Plan:
             return found
         snapshot, document = found
         actions.append(CreateConfigMap(document))
+    elif not _is_known(case, snapshot):
+        if case.run.spec.suspend:
+            return suspend_all(case)
+        given = _admitted(case)
+        if isinstance(given, Plan):
+            return given
+        if given[0].digest != snapshot.digest:
+            return fail(case, _another_plan(name))
     decided = _advance(case, snapshot, effective_plan(snapshot, case.run))
-    return replace(decided, actions=(*actions, *decided.actions))
+    status = decided.status and {**decided.status, "planDigest": snapshot.digest}
+    return replace(decided, actions=(*actions, *decided.actions), status=status)
+
+
+def _is_known(case: Case, snapshot: Snapshot) -> bool:
+    """Whether the operator wrote this snapshot.
+
+    Its status says so, or, where the process died before it was written, a Job that it created:
+    whoever may forge that needs no operator to run what pods he likes.
+    """
+    told = [case.status.get("planDigest")]
+    for job in case.observed.jobs.values():
+        told.append((job["metadata"].get("annotations") or {}).get(PLAN_DIGEST_ANNOTATION))
+    return snapshot.digest in told
 
 
 def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
@@ -137,6 +159,15 @@ def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
         return Plan(actions=(ReadSnapshot(name),))
     if case.run.spec.suspend:
         return suspend_all(case)  # whoever took the ConfigMap away must not keep it at work
+    given = _admitted(case)
+    if isinstance(given, Plan):
+        return given
+    snapshot, data = given
+    return snapshot, config_map(case.document, data)
+
+
+def _admitted(case: Case) -> Plan | tuple[Snapshot, Doc]:
+    """What the run's spec, profile and Benchmarks give now, or what has to happen before."""
     names = benchmark_names(case.run)
     unread = tuple(name for name in names if name not in case.observed.benchmarks)
     if unread:
@@ -147,10 +178,9 @@ def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
         return _wait_for_benchmarks(case, absent)
     known = {name: benchmark for name, benchmark in found.items() if benchmark is not None}
     try:
-        snapshot, data = admit(case.run, case.uid, known, case.config)
+        return admit(case.run, case.uid, known, case.config)
     except EvalrunError as error:
         return fail(case, Failure(error.reason, explain(error)))
-    return snapshot, config_map(case.document, data)
 
 
 def _wait_for_benchmarks(case: Case, absent: list[str]) -> Plan:
@@ -255,6 +285,15 @@ def _watch(case: Case, job: Doc, kind: StepKind, plan: RunPlan, fields: Doc) -> 
     message = check.message or activity(case, job, kind, plan)
     status = at_work(case, kind, message, fields, check.stalled)
     return Plan(status=status, requeue_after=check.look_again_seconds)
+
+
+def _another_plan(name: str) -> Failure:
+    reason = reasons.NAME_TAKEN
+    what = (
+        f"the ConfigMap {name} holds another plan than the run's spec gives: somebody else wrote "
+        "it, or a Benchmark changed while the operator was restarted"
+    )
+    return Failure(reason, f"{what}. Delete it and the run, then apply the run again")
 
 
 def _name_taken(kind: str, name: str) -> Failure:

@@ -11,6 +11,7 @@ import json
 from pydantic import ValidationError
 
 from evalrun_api import reasons
+from evalrun_api.digests import digest
 from evalrun_api.errors import Fault, Refused, fail
 from evalrun_api.names import RUN_LABEL, RUN_UID_LABEL
 from evalrun_api.plan import RunPlan
@@ -46,7 +47,7 @@ def make_snapshot(plan: RunPlan, files: dict[str, dict[str, str]]) -> tuple[Snap
         raise Refused([Fault("spec.benchmarks", what, "Ask for fewer of them in one run")])
     data[PATHS_KEY] = json.dumps(paths)
     data[PLAN_KEY] = json.dumps(plan.document())
-    return Snapshot(plan, paths), data
+    return Snapshot(plan, paths, digest(data)), data
 
 
 def config_map(run: Doc, data: Doc) -> Doc:
@@ -75,8 +76,9 @@ def read_config_map(document: Doc) -> Snapshot:
         paths = json.loads(data[PATHS_KEY])
         plan = RunPlan.model_validate_json(data[PLAN_KEY])
         files = {str(key): str(path) for key, path in paths.items() if key in data}
+        found = digest(data)
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
         what = f"it does not hold this run's plan ({type(error).__name__})"
         remedy = "Delete it, then apply the run again"
         raise fail(reasons.CORRUPT_STORE, where, what, remedy) from error
-    return Snapshot(plan, files)
+    return Snapshot(plan, files, found)

@@ -17,7 +17,10 @@ from evalrun_operator.progress import progress_status
 from evalrun_operator.steps import ALL, ANSWER, ANSWERING
 from evalrun_operator.text import tidy
 
-URGENT = ("phase", "step", "startTime", "completionTime", "resumes", "results", "scores")
+URGENT = (
+    *("phase", "step", "startTime", "completionTime", "planDigest", "resumes"),
+    *("results", "scores"),
+)
 
 
 def working(

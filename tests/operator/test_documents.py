@@ -228,7 +228,7 @@ def test_how_work_is_spread_follows_the_spec_and_the_rest_the_snapshot() -> None
 def test_a_profile_of_a_later_release_does_not_change_the_accelerators_of_a_run() -> None:
     run = read_run(run_document())
     snapshot, data = admit(run, "uid-1", {}, configuration())
-    old = Snapshot(snapshot.plan.model_copy(update={"accelerators": 3}), data)
+    old = Snapshot(snapshot.plan.model_copy(update={"accelerators": 3}), data, "")
     assert effective_plan(old, run).accelerators == 3
 
 
