@@ -13,6 +13,7 @@ from evalrun_api.digests import digest
 from evalrun_api.errors import fail
 from evalrun_api.plan import CustomBenchmark
 from evalrun_api.sources import VolumePath
+from evalrun_api.task_files import inspect
 
 VOLUMES_ROOT = Path("/volumes")
 """In a pod each claim is mounted beneath it, by name."""
@@ -63,8 +64,12 @@ def read_files(benchmark: CustomBenchmark, places: Places) -> dict[str, str]:
     return files
 
 
-def include_folder(benchmark: CustomBenchmark, places: Places) -> Path:
-    """A fresh folder with the benchmark's files, the data's folder written into them."""
+def include_folder(benchmark: CustomBenchmark, places: Places, *, allow_code: bool) -> Path:
+    """A fresh folder with the benchmark's files, the data's folder written into them.
+
+    allow_code: whether they may hold Python. Admission has asked already; lmms-eval would run it
+    whoever wrote the plan.
+    """
     files = read_files(benchmark, places)
     data = ""
     if benchmark.data is not None:
@@ -84,9 +89,17 @@ def include_folder(benchmark: CustomBenchmark, places: Places) -> Path:
                 f"the folder's name {data!r} cannot stand in a YAML file",
                 "Use a folder without quotes, backslashes, ': ' or ' #' in its path",
             )
+    files = {name: text.replace(DATA_PLACEHOLDER, data) for name, text in files.items()}
+    if not allow_code and inspect(files).has_code:
+        raise fail(
+            reasons.INVALID_SPEC,
+            "spec.security.allowCodeExecution",
+            f"Benchmark {benchmark.name} brings Python code",
+            "Read the code, then set it to true and apply the run again",
+        )
     folder = places.work / "include" / benchmark.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, text in files.items():
-        (folder / name).write_text(text.replace(DATA_PLACEHOLDER, data))
+        (folder / name).write_text(text)
     return folder

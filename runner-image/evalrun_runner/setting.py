@@ -56,8 +56,10 @@ class Setting:
                 from evalrun_runner.evaluation import Evaluator
 
                 logs.adopt_loguru()
+                allow_code = self.plan.security.allow_code_execution
                 include = [
-                    include_folder(custom, self.places) for custom in self.plan.custom_benchmarks
+                    include_folder(custom, self.places, allow_code=allow_code)
+                    for custom in self.plan.custom_benchmarks
                 ]
                 self._evaluator = Evaluator(self.plan, include, self.places.work / "submissions")
         return self._evaluator
