@@ -36,7 +36,9 @@ class Condition(Document):
     message: Annotated[str, StringConstraints(max_length=4096)] = Field(
         default="", description="Why, for a person, and what to do."
     )
-    last_transition_time: datetime = Field(description="When the status last changed.")
+    last_transition_time: datetime = Field(
+        description="When the status last changed; of Stalled: when it, or the reason, did."
+    )
     observed_generation: Count | None = Field(
         default=None, description="Generation of the spec that it speaks of."
     )
@@ -125,6 +127,13 @@ class GonePods(Document):
         description="Disruptions up to the last resume, which no longer count against the run; "
         "pods that were still ending then are among them.",
     )
+
+
+class CountedJob(Document):
+    """A Job whose time was counted before its end; the operator's own bookkeeping."""
+
+    uid: Annotated[str, StringConstraints(max_length=64)] = Field(description="Of the Job.")
+    until: datetime = Field(description="Up to when its time is part of activeSeconds.")
 
 
 class UsageStatus(Document):
@@ -223,6 +232,9 @@ class EvaluationRunStatus(Document):
     usage: UsageStatus | None = Field(default=None, description="What the run cost.")
     gone_pods: GonePods | None = Field(
         default=None, description="What pods contributed that no longer exist."
+    )
+    counted_job: CountedJob | None = Field(
+        default=None, description="The Job that a suspension stopped, as far as it was counted."
     )
     provenance: ProvenanceStatus | None = Field(
         default=None, description="What the scores rest on."

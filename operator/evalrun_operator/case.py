@@ -91,6 +91,15 @@ class Case:
         uid = job["metadata"]["uid"]
         return [pod for pod in self.observed.pods if controller_uid(pod, "Job") == uid]
 
+    def counted_until(self, job: Doc) -> datetime | None:
+        """Up to when a Job's time is counted already: a suspension was to end it."""
+        counted = self.status.get("countedJob") or {}
+        return (
+            parse_time(counted.get("until"))
+            if counted.get("uid") == job["metadata"]["uid"]
+            else None
+        )
+
     def active_jobs(self) -> list[Doc]:
         """Jobs that may have pods at work and are not being deleted."""
         return [

@@ -32,12 +32,21 @@ def timestamp(now: datetime) -> str:
 def merge(
     before: Iterable[Doc], verdicts: Iterable[Verdict], generation: int, now: datetime
 ) -> list[Doc]:
-    """The conditions with the verdicts in place; a time changes only with the status it is of."""
+    """The conditions with the verdicts in place; a time changes only with the status it is of.
+
+    That of a stalled run also changes with the reason: each wait has a deadline of its own, and the
+    condition is the only memory of when it began.
+    """
     conditions = {entry["type"]: entry for entry in before}
     for verdict in verdicts:
         old = conditions.get(verdict.type)
         since = timestamp(now)
-        if old is not None and old.get("status") == verdict.status:
+        another_wait = (
+            old is not None
+            and (verdict.type, verdict.status) == ("Stalled", "True")
+            and old.get("reason") != verdict.reason
+        )
+        if old is not None and old.get("status") == verdict.status and not another_wait:
             since = old.get("lastTransitionTime", since)
         conditions[verdict.type] = {
             "type": verdict.type,

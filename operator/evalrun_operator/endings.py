@@ -8,6 +8,7 @@ from evalrun_api import reasons
 from evalrun_operator import status as statuses
 from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
+from evalrun_operator.conditions import timestamp
 from evalrun_operator.decisions import Action, DeleteJob, Doc, Ledger, Plan
 from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
 from evalrun_operator.steps import StepKind
@@ -82,7 +83,8 @@ def suspend(
     if job is not None and not is_deleting(job):
         actions = (*strays, delete(job))
         if first:
-            fields |= settled(case, job, fields)
+            counted = {"uid": job["metadata"]["uid"], "until": timestamp(case.now)}
+            fields |= {**settled(case, job, fields), "countedJob": counted}
     fields.setdefault("step", kind.step)
     stopped = job is None and not strays
     return Plan(actions=actions, status=statuses.suspended(case, stopped, **fields))
@@ -109,12 +111,24 @@ def fail(case: Case, failure: Failure, **fields: object) -> Plan:
 
 
 def settled(case: Case, job: Doc, fields: Doc) -> Doc:
-    """What the end of a Job adds to the run's time: counted once, with the change it comes with."""
+    """What the end of a Job adds to the run's time: counted once, with the change it comes with.
+
+    A suspension counts a Job before it deletes it. One that ends before the delete, or outlives a
+    suspension that was taken back, adds what came since.
+    """
     begun = parse_time((job.get("status") or {}).get("startTime"))
     until = ended_at(job) or case.now
+    before = case.counted_until(job)
+    if begun and before:
+        begun = max(begun, before)
     seconds = max((until - begun).total_seconds(), 0.0) if begun else 0.0
     spent = int(case.known(fields, "activeSeconds", 0))
-    finished = [a.message for a in case.attempts_of(job) if a.message is not None]
+    finished = [
+        attempt.message
+        for attempt in case.attempts_of(job)
+        if attempt.message is not None
+        and (before is None or (attempt.ended_at is not None and attempt.ended_at > before))
+    ]
     time = time_status(case.known(fields, "time", {}), finished)
     return {"activeSeconds": spent + round(seconds), **({"time": time} if time else {})}
 

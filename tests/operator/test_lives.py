@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -302,6 +302,38 @@ def test_time_is_counted_once_where_a_suspension_is_carried_out_late() -> None:
     life.process = Process(life.world, life.config)
     life.until(lambda world: condition(world.run, "Suspended"))
     assert life.world.status["activeSeconds"] == spent
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_time_is_counted_once_of_a_job_that_ends_before_its_suspension(taken_back: bool) -> None:
+    life = Life(begin(GPU, fates={"answer": [Fate(works=3)]}))
+    life.until(phase("Answering"))
+    life.world.tick()
+    life.world.tick()
+    life.world.edit_run(suspend=True)
+    life.world.crash_after = len(life.world.writes) + 1  # the status; not the delete
+    with pytest.raises(Crashed):
+        life.process.work()
+    life.world.crash_after = None
+    assert life.world.status["phase"] == "Suspended"
+    if taken_back:
+        life.world.edit_run(suspend=False)
+    while not condition(life.world.objects[("Job", "trial-answer")], "Complete"):
+        life.world.tick()
+    life.process = Process(life.world, life.config)
+    if not taken_back:
+        life.until(lambda world: condition(world.run, "Suspended"))
+        life.world.tick(600)
+        life.world.edit_run(suspend=False)
+    life.to_the_end()
+    succeeded(life)
+    took = 0.0
+    for job in life.world.all("Job"):
+        ended = condition(job, "Complete")
+        assert ended is not None
+        begun = datetime.fromisoformat(job["status"]["startTime"])
+        took += (datetime.fromisoformat(ended["lastTransitionTime"]) - begun).total_seconds()
+    assert life.world.status["activeSeconds"] == took
 
 
 def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None:
@@ -685,6 +717,24 @@ def test_what_the_api_server_refuses_is_told_and_tried_again(kind: str) -> None:
     life.to_the_end()
     succeeded(life)
     assert len(life.world.counted_writes) <= 15
+
+
+def test_a_wait_for_something_else_begins_anew() -> None:
+    spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
+    life = Life(begin(spec, forbidden={"Job"}))
+    life.work()
+    assert reason_of_stall(life.world.status) == "BenchmarkNotFound"
+    life.world.tick(580)
+    life.world.put("Benchmark", TRIAL)
+    life.process.benchmarks.clear()
+    life.until(lambda world: reason_of_stall(world.status) == "CreateRefused")
+    life.world.tick(500)
+    life.work()
+    assert life.world.status["phase"] == "Pending"
+    life.world.tick(120)
+    life.work()
+    assert reason_of(life.world.status) == "CreateRefused"
+    assert life.world.status["phase"] == "Failed"
 
 
 @pytest.mark.parametrize("kind", ["Job", "ConfigMap"])
