@@ -277,6 +277,14 @@ POD_LOST = _reason(
     "Pods failed and left no word of their own: killed with their node, or deleted by force.",
     "Look at the nodes, then apply the run again: finished answers are reused.",
 )
+NODE_LOST = _reason(
+    "NodeLost",
+    ExitCode.INTERNAL,
+    "A pod was told to end and did not, long after its time for that: its node is most likely "
+    "dead or cut off.",
+    "Look at the node. If it is gone for good, delete it, or delete the pod by force (kubectl "
+    "delete pod --force); only then is the pod replaced.",
+)
 NAME_TAKEN = _reason(
     "NameTaken",
     ExitCode.INVALID,

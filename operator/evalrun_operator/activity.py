@@ -45,7 +45,7 @@ def starting(kind: StepKind, plan: RunPlan) -> str:
 
 def activity(case: Case, job: Doc, kind: StepKind, plan: RunPlan) -> str:
     """What the pods do, in their own words where there is one, in numbers where there are more."""
-    running = [attempt for attempt in case.attempts_of(job) if attempt.state == "Running"]
+    running = [attempt for attempt in case.attempts_of(job) if attempt.at_work]
     if plan.shards > 1 and kind.indexed:
         return f"{len(running)} of {plan.shards} shards at work"
     if not running:

@@ -29,6 +29,7 @@ class Attempt:
 
     index: its shard. exit_code, exit_reason, exit_text: of the container, once it has ended.
     started: whether the container has ever run. disrupted: ended by preemption, eviction, drain.
+    delete_by: until when it has to be gone, once it is being deleted: its time to stop included.
     bound_at: since when it holds its node's accelerators. image_id: what the container runs, by
     digest. message: what the runner left. disruption: what is said of its preemption or eviction.
     """
@@ -40,7 +41,7 @@ class Attempt:
     accelerators: int
     state: State
     started: bool
-    deleting: bool
+    delete_by: datetime | None
     disrupted: bool
     created_at: datetime
     bound_at: datetime | None
@@ -51,6 +52,16 @@ class Attempt:
     image_id: str
     message: TerminationMessage | None
     disruption: str
+
+    @property
+    def deleting(self) -> bool:
+        """Whether it is being deleted."""
+        return self.delete_by is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it runs, and shall go on."""
+        return self.state == "Running" and not self.deleting
 
     @property
     def stopped(self) -> bool:
@@ -108,7 +119,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         accelerators=_number((metadata.get("annotations") or {}).get(ACCELERATORS_ANNOTATION)),
         state=_state(phase, state),
         started=bool(ended.get("startedAt")) or "running" in state or finished,
-        deleting=deleted is not None,
+        delete_by=deleted,
         disrupted=disruption.get("status") == "True",
         created_at=created or datetime.max.replace(tzinfo=UTC),
         bound_at=bound if scheduled.get("status") == "True" else None,

@@ -72,13 +72,15 @@ def at_work(phase: str, message: str, stalled: tuple[str, str] | None) -> list[V
     return verdicts
 
 
-def suspended(stopped: bool, message: str) -> list[Verdict]:
-    """Of a suspended run. stopped: whether its pods are gone."""
+def suspended(stopped: bool, message: str, stalled: tuple[str, str] | None = None) -> list[Verdict]:
+    """Of a suspended run. stopped: whether its pods are gone. stalled: why they cannot go."""
     reason = "Suspended" if stopped else "Stopping"
     return [
         Verdict("Ready", "False", "Suspended", message),
         Verdict("Reconciling", "False" if stopped else "True", reason, message),
-        Verdict("Stalled", "False", "Suspended"),
+        Verdict("Stalled", "True", *stalled)
+        if stalled
+        else Verdict("Stalled", "False", "Suspended"),
         Verdict("Suspended", "True" if stopped else "False", reason, message),
     ]
 

@@ -10,6 +10,7 @@ from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.conditions import timestamp
 from evalrun_operator.decisions import Action, DeleteJob, Doc, Ledger, Plan
+from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
 from evalrun_operator.steps import StepKind
 from evalrun_operator.summary import results_status, time_status
@@ -87,14 +88,21 @@ def suspend(
             fields |= {**settled(case, job, fields), "countedJob": counted}
     fields.setdefault("step", kind.step)
     stopped = job is None and not strays
-    return Plan(actions=actions, status=statuses.suspended(case, stopped, **fields))
+    return _suspended(case, actions, stopped, fields)
+
+
+def _suspended(case: Case, actions: tuple[Action, ...], stopped: bool, fields: Doc) -> Plan:
+    stalled = None if stopped else lost_node(case, case.attempts)
+    status = statuses.suspended(case, stopped, stalled, **fields)
+    again = None if stopped else look_again_seconds(case, case.attempts)
+    return Plan(actions=actions, status=status, requeue_after=again)
 
 
 def suspend_all(case: Case) -> Plan:
     """Delete all Jobs at work of a run whose plan is not known."""
     actions = tuple(delete(job) for job in case.active_jobs())
     stopped = all(is_finished(job) for job in case.observed.jobs.values())
-    return Plan(actions=actions, status=statuses.suspended(case, stopped))
+    return _suspended(case, actions, stopped, {})
 
 
 def stop_short(case: Case, job: Doc, failure: Failure, fields: Doc) -> Plan:

@@ -45,6 +45,7 @@ from evalrun_operator.endings import (
     suspend_all,
 )
 from evalrun_operator.jobs import build_job, effective_plan
+from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
 from evalrun_operator.snapshot import config_map, config_map_name
 from evalrun_operator.starting import check_start
@@ -237,12 +238,21 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
     if job is None:
         decided = _begin(case, snapshot, plan, kind, fields)
     elif is_deleting(job):
-        decided = Plan(status=at_work(case, kind, "waiting for the last pods to end", fields))
+        decided = _wait_for_the_last_pods(case, job, kind, fields)
     elif condition_of(job, "Failed") is not None:
         decided = give_up(case, job, fields)
     else:
         decided = _watch(case, job, kind, plan, fields)
     return replace(decided, actions=(*decided.actions, *strays))
+
+
+def _wait_for_the_last_pods(case: Case, job: Doc, kind: StepKind, fields: Doc) -> Plan:
+    """The Job is being deleted; its successor has the same name."""
+    attempts = case.attempts_of(job)
+    stalled = lost_node(case, attempts)
+    message = stalled[1] if stalled else "waiting for the last pods to end"
+    status = at_work(case, kind, message, fields, stalled)
+    return Plan(status=status, requeue_after=look_again_seconds(case, attempts))
 
 
 def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields: Doc) -> Plan:

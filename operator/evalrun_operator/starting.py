@@ -9,6 +9,7 @@ from evalrun_api import reasons
 from evalrun_operator.attempts import Attempt, parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.decisions import Doc
+from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure
 from evalrun_operator.waiting import Wait, wait_of
 
@@ -43,13 +44,18 @@ def check_start(case: Case, job: Doc) -> StartCheck:
     waiting = [
         ((case.now - attempt.created_at).total_seconds(), wait_of(pod), pod)
         for attempt, pod in zip(attempts, pods, strict=True)
-        if attempt.state == "Waiting" and not attempt.started and not attempt.deleting
+        if attempt.state == "Waiting" and not attempt.started
     ]
+    lost, later = lost_node(case, attempts), look_again_seconds(case, attempts)
     if not waiting:
-        return StartCheck()
+        return StartCheck(message=lost[1] if lost else "", stalled=lost, look_again_seconds=later)
     longest, wait, pod = max(waiting, key=lambda entry: entry[0])
     if longest > deadline:
         return StartCheck(failure=_too_late(wait, deadline, pod))
+    left = deadline - longest + 0.1
+    left = left if later is None else min(left, later)
+    if lost is not None:
+        return StartCheck(message=lost[1], stalled=lost, look_again_seconds=left)
     # The word of the one that needs a person, wherever it stands among the others.
     _, wait, _ = max(waiting, key=lambda entry: (_urgency(entry[1]), entry[0]))
     return StartCheck(
@@ -57,7 +63,7 @@ def check_start(case: Case, job: Doc) -> StartCheck:
         stalled=(wait.reason.name, f"{wait.text}. {wait.reason.remedy}")
         if wait and wait.for_a_person
         else None,
-        look_again_seconds=deadline - longest + 0.1,
+        look_again_seconds=left,
     )
 
 

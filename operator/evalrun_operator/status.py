@@ -31,14 +31,16 @@ def working(
     return _status(case, verdicts, answered=phase == "Scoring", phase=phase, **fields)
 
 
-def suspended(case: Case, stopped: bool, **fields: Any) -> Doc:
-    """Of a suspended run. stopped: whether its pods are gone."""
+def suspended(
+    case: Case, stopped: bool, stalled: tuple[str, str] | None = None, **fields: Any
+) -> Doc:
+    """Of a suspended run. stopped: whether its pods are gone. stalled: why they cannot go."""
     message = (
         "suspended; finished answers are stored, set suspend: false to go on"
         if stopped
         else "stopping: pods store what is finished and end"
     )
-    verdicts = conditions.suspended(stopped, message)
+    verdicts = conditions.suspended(stopped, stalled[1] if stalled else message, stalled)
     return _status(case, verdicts, answered=False, phase="Suspended", **fields)
 
 

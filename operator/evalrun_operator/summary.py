@@ -48,9 +48,7 @@ def shards_status(
     """status.shards. job: the one that answers, while there is one."""
     found = {
         "total": total,
-        "active": sum(
-            attempt.command in ANSWERING and attempt.state == "Running" for attempt in attempts
-        ),
+        "active": sum(attempt.command in ANSWERING and attempt.at_work for attempt in attempts),
         "succeeded": before.get("succeeded", 0),
         "failed": before.get("failed", 0),
         # Pods that went unseen take their count with them; what was told stays.

@@ -607,6 +607,62 @@ def test_a_pod_that_cannot_start_gives_its_gpu_back(fate: Fate, reason: str) -> 
     assert len(life.world.counted_writes) <= 15
 
 
+def test_a_pod_on_a_dead_node_is_told_and_does_not_pass_for_one_at_work() -> None:
+    life = Life(begin(THREE, fates={"answer": [STUCK] * 3}))
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 3)
+    name = at_step(life.world)[0]["metadata"]["name"]
+    life.world.dead.add(name)
+    life.world.remove("Pod", name)  # by the taint manager
+    life.work()
+    assert life.world.status["phase"] == "Answering"
+    plan = life.process.decide()
+    assert plan is not None
+    assert 50 < (plan.requeue_after or 0) <= 61
+    life.world.tick(61)
+    life.world.tick(60)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["shards"]["active"] == 2
+    assert name in life.world.status["conditions"][0]["message"]
+    del life.world.objects[("Pod", name)]  # a person deletes it by force
+    life.until(lambda world: not condition(world.run, "Stalled"))
+
+
+def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 1)
+    (pod,) = at_step(life.world)
+    name = pod["metadata"]["name"]
+    life.world.dead.add(name)
+    life.world.edit_run(suspend=True)
+    life.work()
+    life.world.tick()
+    life.work()
+    life.world.tick(61)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["phase"] == "Suspended"
+    life.world.edit_run(suspend=False)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["phase"] == "Answering"
+    del life.world.objects[("Pod", name)]
+    life.to_the_end()
+    succeeded(life)
+
+
+def test_a_pod_that_is_being_deleted_does_not_escape_the_start_deadline() -> None:
+    fates = {"answer": [Fate(waiting=("ContainerCreating", ""))]}
+    life = Life(begin(GPU, fates=fates))
+    life.until(lambda world: at_step(world))
+    life.world.tick()
+    (pod,) = at_step(life.world)
+    life.world.dead.add(pod["metadata"]["name"])
+    life.world.remove("Pod", pod["metadata"]["name"])
+    status = life.to_the_end(ticks=200)
+    assert reason_of(status) == "StartDeadlineExceeded"
+
+
 def test_a_quota_that_forbids_pods_ends_the_run_after_its_deadline() -> None:
     life = Life(begin({**GPU, "startDeadlineSeconds": 60}, refuse_pods=True))
     status = life.to_the_end()

@@ -102,8 +102,8 @@ class World:
 
     fates: of the pods of a step (prepare, answer, score, all), in the order in which they are
     created; when they run out, all goes well. crash_after, lose_after: the write after which the
-    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. forbidden: kinds
-    that the operator may not create now.
+    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. dead: pods whose
+    node is. forbidden: kinds that the operator may not create now.
     """
 
     now: datetime = BEGIN
@@ -113,6 +113,7 @@ class World:
     crash_after: int | None = None
     lose_after: int | None = None
     refuse_pods: bool = False
+    dead: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     answered: int = 0
     version: int = 0
@@ -347,7 +348,7 @@ class World:
     # The kubelet
 
     def _keep(self, pod: Doc) -> None:
-        if _ended(pod):
+        if _ended(pod) or pod["metadata"]["name"] in self.dead:
             return
         fate: Fate = pod["_fate"]
         status = pod["status"]
