@@ -9,6 +9,8 @@ from pydantic import Field
 from evalrun_api.document import Document
 
 PROGRESS_VERSION: Final = 1
+MAX_BODY_BYTES: Final = 128 * 1024
+"""Of what is served; a reader takes no more."""
 
 StepName = Literal["prepare", "answer", "score"]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -42,3 +44,12 @@ class Progress(Document):
     eta_seconds: Seconds | None = None
     elapsed_seconds: Seconds = 0.0
     tasks: Annotated[list[TaskProgress], Field(max_length=2000)] = Field(default_factory=list)
+
+    def body(self) -> bytes:
+        """As it is served: with as many tasks as fit, the first ones. The totals are of all."""
+        served = self
+        while True:
+            text = served.model_dump_json(by_alias=True, exclude_none=True).encode()
+            if len(text) <= MAX_BODY_BYTES or not served.tasks:
+                return text
+            served = served.model_copy(update={"tasks": served.tasks[: len(served.tasks) // 2]})

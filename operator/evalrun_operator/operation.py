@@ -41,6 +41,8 @@ WORK_SECONDS = 5.0
 """For the writes in hand when the operator is asked to stop."""
 SILENCE_SECONDS = 45.0
 """Without an answer of the API server, after which the replica is not ready."""
+PROGRESS_SETTLE_SECONDS = 1.0
+"""How long a run's other pods may be read before it is looked at: one look for them all."""
 STANDSTILL_SECONDS = 300.0
 """A run in hand, or waiting for a worker, for so long means that the work stands still."""
 
@@ -103,7 +105,7 @@ class Operator:
         self.scraper = Scraper(
             self.store,
             config.scrape,
-            changed=self.queue.add,
+            changed=partial(self.queue.add, after=PROGRESS_SETTLE_SECONDS),
             failed=lambda reason: metrics.scrape_failures.labels(reason).inc(),
             random=random.random,
             beat=partial(self._pulse.beat, "scrape"),

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from evalrun_api.names import HTTP_PORT
 from evalrun_api.operator_config import ScrapeSettings
-from evalrun_api.progress import Progress
+from evalrun_api.progress import MAX_BODY_BYTES, Progress
 from evalrun_operator.decisions import Doc, RunKey
+from evalrun_operator.progress import MAX_BENCHMARKS
 from evalrun_operator.store import Store
 
 log = logging.getLogger(__name__)
 
-MAX_BODY: Final = 1024 * 1024
 MAX_SKIPS: Final = 32
 """Intervals for which a pod is left alone at most that failed to answer again and again."""
 
@@ -138,12 +138,24 @@ async def fetch(session: aiohttp.ClientSession, address: str, port: int) -> Prog
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
-            if len(body) > MAX_BODY:
+            if len(body) > MAX_BODY_BYTES:
                 raise Unusable("size")
     try:
-        return Progress.model_validate_json(bytes(body), strict=True)
+        return _of_use(Progress.model_validate_json(bytes(body), strict=True))
     except (ValidationError, RecursionError) as error:
         raise Unusable("content") from error
+
+
+def _of_use(said: Progress) -> Progress:
+    """What a decision may rest on. The rest differs at every reading, and thousands are kept."""
+    return Progress(
+        step=said.step,
+        activity=said.activity,
+        requests_done=said.requests_done,
+        requests_total=said.requests_total,
+        requests_per_second=said.requests_per_second,
+        tasks=said.tasks[:MAX_BENCHMARKS],
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -27,8 +27,7 @@ def serve(report: Report, listen: str, address_file: Path | None) -> None:
 
         def do_GET(self) -> None:
             if self.path == "/progress":
-                body = report.progress().model_dump_json(by_alias=True, exclude_none=True)
-                self._answer(200, "application/json", body.encode())
+                self._answer(200, "application/json", report.progress().body())
             elif self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(report.registry))
             elif self.path == "/healthz":

@@ -14,9 +14,9 @@ from aiohttp import web
 from objects import job, pod, run
 
 from evalrun_api.operator_config import ScrapeSettings
-from evalrun_api.progress import Progress
+from evalrun_api.progress import MAX_BODY_BYTES, Progress, TaskProgress
 from evalrun_operator.decisions import Ledger, RunKey
-from evalrun_operator.scrape import MAX_BODY, Scraper, Unusable, fetch
+from evalrun_operator.scrape import Scraper, Unusable, fetch
 from evalrun_operator.store import Store
 
 pytestmark = pytest.mark.decisions
@@ -49,7 +49,7 @@ async def huge(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     with suppress(ConnectionError):
         for _ in range(64):
-            await response.write(b" " * (MAX_BODY // 16))
+            await response.write(b" " * (MAX_BODY_BYTES // 16))
     return response
 
 
@@ -110,6 +110,19 @@ def test_progress_is_read_over_ipv6() -> None:
 def test_what_is_no_progress_is_unusable(handler: Handler) -> None:
     with pytest.raises(Unusable):
         ask(handler)
+
+
+def test_the_longest_progress_that_a_runner_serves_is_read_and_of_it_what_is_used() -> None:
+    tasks = [
+        TaskProgress(name=f"{number}{'x' * 290}", requests_done=1, requests_total=2**53)
+        for number in range(2000)
+    ]
+    changes = {"tasks": tasks, "elapsed_seconds": 3.5, "eta_seconds": 2.0, "computed": 3}
+    long = GOOD.model_copy(update=changes)
+    assert len(long.model_dump_json()) > 5 * MAX_BODY_BYTES
+    assert len(long.body()) <= MAX_BODY_BYTES
+    read = ask(answering(long.body().decode()))
+    assert read == GOOD.model_copy(update={"tasks": tasks[:100]})
 
 
 def test_an_address_is_an_address_and_no_url() -> None:
