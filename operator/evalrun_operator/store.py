@@ -6,13 +6,13 @@ decision never rests on a state older than our own last write.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.names import RUN_LABEL
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
+from evalrun_operator.kinship import Kinship, Ref
 from evalrun_operator.notes import Notes
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
@@ -37,10 +37,7 @@ class Store:
         self._settle = settle
         self._clock = clock
         self._shelves: dict[Kind, Shelf] = {kind: Shelf() for kind in KINDS}
-        self._jobs_of: defaultdict[str, set[str]] = defaultdict(set)
-        self._pods_of: defaultdict[str, set[str]] = defaultdict(set)
-        self._run_of: dict[str, str] = {}
-        self._job_of: dict[str, str] = {}
+        self._kin = Kinship()
         self._active: dict[str, RunKey] = {}
         self._notes: dict[str, Notes] = {}
         self._progress: dict[str, Progress] = {}
@@ -74,9 +71,9 @@ class Store:
         """Runs that have ended and whose Jobs are still there, perhaps to be removed."""
         shelf = self._shelves["EvaluationRun"]
         keys = []
-        for uid in self._jobs_of:
-            held = shelf.get(uid)
-            if held is not None and uid not in self._active:
+        for run in self._kin.runs():
+            held = shelf.get(run.uid)
+            if held is not None and run.uid not in self._active:
                 keys.append(RunKey(held.namespace, held.name))
         return keys
 
@@ -86,8 +83,8 @@ class Store:
         if held is None:
             return None
         notes = self._notes.get(held.uid) or Notes()
-        pods = list(self._pods(held.uid, key.name))
-        jobs = (self._shelves["Job"].get(uid) for uid in self._jobs_of.get(held.uid, ()))
+        pods = list(self._pods(held.uid, key))
+        jobs = (self._shelves["Job"].get(job.uid) for job in self._kin.jobs_of(_ref(held)))
         return Observed(
             run=held.document,
             jobs={job.name: job.document for job in jobs if job is not None},
@@ -106,7 +103,7 @@ class Store:
     def pods_at_work(self) -> Iterator[Doc]:
         """Running pods of runs that have not ended."""
         for uid, key in list(self._active.items()):
-            for pod in self._pods(uid, key.name):
+            for pod in self._pods(uid, key):
                 document = pod.document
                 deleted = "deletionTimestamp" in document["metadata"]
                 if (document.get("status") or {}).get("phase") == "Running" and not deleted:
@@ -115,7 +112,7 @@ class Store:
     def progress_of(self, key: RunKey) -> list[Progress]:
         """The last progress of each pod of a run."""
         held = self._shelves["EvaluationRun"].find(*key)
-        pods = self._pods(held.uid, key.name) if held else ()
+        pods = self._pods(held.uid, key) if held else ()
         return [self._progress[pod.uid] for pod in pods if pod.uid in self._progress]
 
     # What is learnt
@@ -179,11 +176,12 @@ class Store:
         pod = self._shelves["Pod"].get(pod_uid)
         if pod is None or self._progress.get(pod_uid) == progress:
             return None
-        run_uid = self._run_of.get(self._job_of.get(pod_uid, ""), "")
-        if run_uid not in self._active:
+        run = self._kin.run_of_pod(_ref(pod))
+        key = self._key(run)
+        if key is None or run.uid not in self._active:
             return None
         self._progress[pod_uid] = progress
-        return self._active[run_uid]
+        return key
 
     def put_snapshot(self, key: RunKey, snapshot: Snapshot | None) -> None:
         """Remember the snapshot, or that there is none."""
@@ -226,12 +224,12 @@ class Store:
 
     # How it hangs together
 
-    def _pods(self, run_uid: str, name: str) -> Iterator[Held]:
+    def _pods(self, run_uid: str, key: RunKey) -> Iterator[Held]:
         shelf = self._shelves["Pod"]
-        for job_uid in self._jobs_of.get(run_uid, ()):
-            for uid in self._pods_of.get(job_uid, ()):
-                held = shelf.get(uid)
-                if held is not None and _key_by_label(held).name == name:
+        for job in self._kin.jobs_of(Ref(key.namespace, run_uid)):
+            for pod in self._kin.pods_of(job):
+                held = shelf.get(pod.uid)
+                if held is not None and _key_by_label(held) == key:
                     yield held
 
     def _notes_of(self, key: RunKey) -> Notes | None:
@@ -246,11 +244,11 @@ class Store:
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
             held.pack()
-            for job_uid in self._jobs_of.get(held.uid, ()):
-                self._pack("Job", job_uid)
-                for pod_uid in self._pods_of.get(job_uid, ()):
-                    self._progress.pop(pod_uid, None)
-                    self._pack("Pod", pod_uid)
+            for job in self._kin.jobs_of(_ref(held)):
+                self._pack("Job", job.uid)
+                for pod in self._kin.pods_of(job):
+                    self._progress.pop(pod.uid, None)
+                    self._pack("Pod", pod.uid)
         else:
             self._active[held.uid] = key
             if notes := self._notes.get(held.uid):
@@ -259,28 +257,17 @@ class Store:
 
     def _after_job(self, held: Held) -> RunKey | None:
         run_uid = controller_uid(held.document, "EvaluationRun")
-        if run_uid != self._run_of.get(held.uid):
-            self._disown_job(held.uid)
-        if run_uid is None:
-            return None
-        self._run_of[held.uid] = run_uid
-        self._jobs_of[run_uid].add(held.uid)
-        key = self._key(run_uid)
-        if key is not None and run_uid not in self._active:
-            held.pack()
-        return key or _key_by_label(held)
+        self._kin.adopt_job(_ref(held), run_uid)
+        return self._after_child(held, self._kin.run_of_job(_ref(held))) if run_uid else None
 
     def _after_pod(self, held: Held) -> RunKey | None:
         job_uid = controller_uid(held.document, "Job")
-        if job_uid != self._job_of.get(held.uid):
-            self._disown_pod(held.uid)
-        if job_uid is None:
-            return None
-        self._job_of[held.uid] = job_uid
-        self._pods_of[job_uid].add(held.uid)
-        run_uid = self._run_of.get(job_uid, "")
-        key = self._key(run_uid)
-        if key is not None and run_uid not in self._active:
+        self._kin.adopt_pod(_ref(held), job_uid, self._has_job(held))
+        return self._after_child(held, self._kin.run_of_pod(_ref(held))) if job_uid else None
+
+    def _after_child(self, held: Held, run: Ref) -> RunKey | None:
+        key = self._key(run)
+        if key is not None and run.uid not in self._active:
             held.pack()
         return key or _key_by_label(held)
 
@@ -290,38 +277,26 @@ class Store:
             self._notes.pop(held.uid, None)
             return RunKey(held.namespace, held.name)
         if kind == "Job":
-            run_uid = self._run_of.get(held.uid, "")
-            if not self._pods_of.get(held.uid):
-                # Its pods may outlive it: whose they were is known until the last is gone.
-                self._disown_job(held.uid)
-            return self._key(run_uid)
-        run_uid = self._run_of.get(self._job_of.get(held.uid, ""), "")
+            run = self._kin.run_of_job(_ref(held))
+            self._kin.remove_job(_ref(held))
+            return self._key(run)
+        run = self._kin.run_of_pod(_ref(held))
         self._progress.pop(held.uid, None)
-        if run_uid in self._active:
-            notes = self._notes.setdefault(run_uid, Notes())
+        key = self._key(run)
+        if key is not None and run.uid in self._active:
+            notes = self._notes.setdefault(run.uid, Notes())
             notes.gone = notes.gone.plus(self._settle(held.document))
-        self._disown_pod(held.uid)
-        return self._key(run_uid)
+        self._kin.remove_pod(_ref(held), self._has_job(held))
+        return key
 
-    def _disown_pod(self, uid: str) -> None:
-        job_uid = self._job_of.pop(uid, "")
-        pods = self._pods_of.get(job_uid, set())
-        pods.discard(uid)
-        if not pods:
-            self._pods_of.pop(job_uid, None)
-            if self._shelves["Job"].get(job_uid) is None:
-                self._disown_job(job_uid)
+    def _has_job(self, pod: Held) -> bool:
+        return self._shelves["Job"].get(self._kin.job_of_pod(_ref(pod)).uid) is not None
 
-    def _disown_job(self, uid: str) -> None:
-        run_uid = self._run_of.pop(uid, "")
-        jobs = self._jobs_of.get(run_uid, set())
-        jobs.discard(uid)
-        if not jobs:
-            self._jobs_of.pop(run_uid, None)
-
-    def _key(self, run_uid: str) -> RunKey | None:
-        held = self._shelves["EvaluationRun"].get(run_uid)
-        return RunKey(held.namespace, held.name) if held else None
+    def _key(self, run: Ref) -> RunKey | None:
+        held = self._shelves["EvaluationRun"].get(run.uid)
+        if held is None or held.namespace != run.namespace:
+            return None
+        return RunKey(held.namespace, held.name)
 
     def _pack(self, kind: Kind, uid: str) -> None:
         if held := self._shelves[kind].get(uid):
@@ -331,6 +306,10 @@ class Store:
 def _is_ours(kind: Kind, document: Doc) -> bool:
     """Whether an object claims to belong to a run. Whether it does, its owners say."""
     return kind == "EvaluationRun" or RUN_LABEL in (document["metadata"].get("labels") or {})
+
+
+def _ref(held: Held) -> Ref:
+    return Ref(held.namespace, held.uid)
 
 
 def _key_by_label(held: Held) -> RunKey:

@@ -81,6 +81,32 @@ def test_the_label_alone_makes_no_pod_a_runs_own() -> None:
     assert [p["metadata"]["uid"] for p in observed.pods] == ["pod-1"]
 
 
+@pytest.mark.parametrize("run_first", [True, False])
+def test_what_stands_in_another_namespace_is_no_runs_own(run_first: bool) -> None:
+    store = new_store()
+    if run_first:
+        store.put("EvaluationRun", run())
+    for kind, document in (("Job", job()), ("Pod", pod())):
+        document["metadata"]["namespace"] = "theirs"
+        assert store.put(kind, document) == RunKey("theirs", "one")
+    forged = pod("pod-2")  # of a Job of another namespace that says it is the run's
+    store.put("Pod", forged)
+    store.put("EvaluationRun", run(version=9))
+    observed = store.observe(KEY)
+    assert observed is not None
+    assert not observed.jobs
+    assert not observed.pods
+    assert list(store.pods_at_work()) == []
+    assert store.put_progress("pod-1", PROGRESS) is None
+    gone = pod(version=10)
+    gone["metadata"]["namespace"] = "theirs"
+    store.forget("Pod", gone)
+    store.forget("Pod", forged)
+    observed = store.observe(KEY)
+    assert observed is not None
+    assert observed.gone == Ledger()
+
+
 def test_jobs_of_a_deleted_run_are_not_those_of_its_successor() -> None:
     store = filled()
     store.put("EvaluationRun", run(uid="run-2", version=10))
@@ -378,10 +404,7 @@ def test_no_pod_is_counted_twice_and_nothing_is_left_behind(
     kinds: tuple[Kind, ...] = ("Pod", "Job", "EvaluationRun")
     for kind in kinds:
         store.replace(kind, [], 10_000)
-    assert not store._jobs_of
-    assert not store._pods_of
-    assert not store._run_of
-    assert not store._job_of
+    assert not any(vars(store._kin).values())
     assert not store._notes
     assert not store._progress
     assert not store._active
