@@ -116,7 +116,7 @@ class Executor:
                 await self._read_snapshot(key, run, name)
             case ReadBenchmarks(names):
                 for name in names:
-                    await self._read_benchmark(key, name)
+                    await self._read_benchmark(key, run["metadata"]["uid"], name)
             case CreateConfigMap(document):
                 if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
                     raise Again  # the rest was made from another snapshot
@@ -130,33 +130,33 @@ class Executor:
 
         Raises `Again` for someone else's, after noting the conflict.
         """
-        name = f"{kind}/{document['metadata']['name']}"
+        name, uid = f"{kind}/{document['metadata']['name']}", run["metadata"]["uid"]
         try:
             created = await self._cluster.create(resource, key.namespace, document)
         except AlreadyExists:
             existing = await self._existing(key, run, resource, kind, document["metadata"]["name"])
             if resource is api.CONFIG_MAPS:
-                self._learn_snapshot(key, existing)
+                self._learn_snapshot(uid, existing)
             else:
                 self._store.put("Job", existing)
             return False
         except (Forbidden, Invalid) as error:
-            self._store.put_refused(key, name, error.text)
+            self._store.put_refused(uid, name, error.text)
             raise
-        self._store.put_refused(key, name, None)
+        self._store.put_refused(uid, name, None)
         if resource is api.CONFIG_MAPS:
-            self._learn_snapshot(key, created)
+            self._learn_snapshot(uid, created)
         else:
             self._store.put("Job", created)
         log.info("created %s", name, extra={"run": f"{key.namespace}/{key.name}"})
         return True
 
-    def _learn_snapshot(self, key: RunKey, found: Doc) -> None:
+    def _learn_snapshot(self, uid: str, found: Doc) -> None:
         name = f"configmap/{found['metadata']['name']}"
         try:
-            self._store.put_snapshot(key, read_config_map(found))
+            self._store.put_snapshot(uid, read_config_map(found))
         except EvalrunError as error:
-            self._store.put_refused(key, name, str(error))
+            self._store.put_refused(uid, name, str(error))
             raise
 
     async def _existing(
@@ -170,39 +170,41 @@ class Executor:
         if "deletionTimestamp" in found["metadata"] or _is_predecessors(found, run):
             what = f"{kind}/{name} is being deleted; it is created again when it is gone"
             raise Unavailable(f"create {kind} {key.namespace}/{name}", text=what)
-        if controller_uid(found, "EvaluationRun") != run["metadata"]["uid"]:
-            self._store.put_conflict(key, f"{kind}/{name}")
+        uid = run["metadata"]["uid"]
+        if controller_uid(found, "EvaluationRun") != uid:
+            self._store.put_conflict(uid, f"{kind}/{name}")
             raise Again
         return found
 
     async def _read_snapshot(self, key: RunKey, run: Doc, name: str) -> None:
+        uid = run["metadata"]["uid"]
         try:
             found = await self._cluster.get(api.CONFIG_MAPS, key.namespace, name)
         except NotFound:
-            self._store.put_snapshot(key, None)
+            self._store.put_snapshot(uid, None)
             return
-        if controller_uid(found, "EvaluationRun") == run["metadata"]["uid"]:
-            self._learn_snapshot(key, found)
+        if controller_uid(found, "EvaluationRun") == uid:
+            self._learn_snapshot(uid, found)
         elif _is_predecessors(found, run):
-            self._store.put_snapshot(key, None)
+            self._store.put_snapshot(uid, None)
         else:
-            self._store.put_conflict(key, f"configmap/{name}")
+            self._store.put_conflict(uid, f"configmap/{name}")
 
-    async def _read_benchmark(self, key: RunKey, name: str) -> None:
+    async def _read_benchmark(self, key: RunKey, uid: str, name: str) -> None:
         try:
             found = await self._cluster.get(api.BENCHMARKS, key.namespace, name)
         except NotFound:
-            self._store.put_benchmark(key, name, None)
+            self._store.put_benchmark(uid, name, None)
             return
         try:
             benchmark = read(Benchmark, found, f"Benchmark {name}: ")
         except EvalrunError as error:
             # The API server's schema knows less: as good as none, with a reason.
-            self._store.put_benchmark(key, name, None)
-            self._store.put_refused(key, f"benchmark/{name}", str(error))
+            self._store.put_benchmark(uid, name, None)
+            self._store.put_refused(uid, f"benchmark/{name}", str(error))
             return
-        self._store.put_refused(key, f"benchmark/{name}", None)
-        self._store.put_benchmark(key, name, benchmark)
+        self._store.put_refused(uid, f"benchmark/{name}", None)
+        self._store.put_benchmark(uid, name, benchmark)
 
     async def _write_status(self, key: RunKey, observed: Observed, status: Doc) -> Doc | None:
         """Write the status; returns the run as it is then, None if it no longer exists."""
@@ -221,9 +223,9 @@ class Executor:
             await self._refresh(key, metadata["uid"])
             raise Again from error
         except Unavailable:
-            self._store.doubt(key, status, observed.gone)
+            self._store.doubt(metadata["uid"], status, observed.gone)
             raise
-        self._store.settled(key, observed.gone)
+        self._store.settled(metadata["uid"], observed.gone)
         self._store.put("EvaluationRun", written)
         if is_finished(written) and not is_finished(run):
             self._pacing.forget(metadata["uid"])

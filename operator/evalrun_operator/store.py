@@ -183,43 +183,43 @@ class Store:
         self._progress[pod_uid] = progress
         return key
 
-    def put_snapshot(self, key: RunKey, snapshot: Snapshot | None) -> None:
+    def put_snapshot(self, run_uid: str, snapshot: Snapshot | None) -> None:
         """Remember the snapshot, or that there is none."""
-        if notes := self._notes_of(key):
+        if notes := self._notes_of(run_uid):
             notes.snapshot = snapshot
             notes.snapshot_absent = snapshot is None
             if snapshot is not None:
                 notes.benchmarks.clear()
 
-    def put_benchmark(self, key: RunKey, name: str, benchmark: Benchmark | None) -> None:
+    def put_benchmark(self, run_uid: str, name: str, benchmark: Benchmark | None) -> None:
         """Remember a Benchmark, or that there is none."""
-        if notes := self._notes_of(key):
+        if notes := self._notes_of(run_uid):
             notes.benchmarks[name] = (benchmark, self._clock())
 
-    def put_conflict(self, key: RunKey, name: str) -> None:
+    def put_conflict(self, run_uid: str, name: str) -> None:
         """Remember that `kind/name`, which the run needs, belongs to someone else."""
-        if notes := self._notes_of(key):
+        if notes := self._notes_of(run_uid):
             notes.conflicts.add(name)
 
-    def put_refused(self, key: RunKey, name: str, text: str | None) -> None:
+    def put_refused(self, run_uid: str, name: str, text: str | None) -> None:
         """Remember why the API server refuses `kind/name`; None: it no longer does."""
-        notes = self._notes_of(key)
+        notes = self._notes_of(run_uid)
         if notes and text is not None:
             notes.refused[name] = text
         elif notes:
             notes.refused.pop(name, None)
 
-    def settled(self, key: RunKey, contained: Ledger) -> None:
+    def settled(self, run_uid: str, contained: Ledger) -> None:
         """A status was written that contains this: it need not be remembered any more."""
-        if notes := self._notes_of(key):
+        if notes := self._notes_of(run_uid):
             notes.settle(contained)
 
-    def doubt(self, key: RunKey, status: Doc, contained: Ledger) -> None:
+    def doubt(self, run_uid: str, status: Doc, contained: Ledger) -> None:
         """A status may have been written or not. The run's next version will tell.
 
         Were it not remembered, what the status contains would be counted twice.
         """
-        if notes := self._notes_of(key):
+        if notes := self._notes_of(run_uid):
             notes.doubts.append((status, contained))
 
     # How it hangs together
@@ -232,11 +232,9 @@ class Store:
                 if held is not None and _key_by_label(held) == key:
                     yield held
 
-    def _notes_of(self, key: RunKey) -> Notes | None:
-        held = self._shelves["EvaluationRun"].find(*key)
-        if held is None or held.uid not in self._active:
-            return None
-        return self._notes.setdefault(held.uid, Notes())
+    def _notes_of(self, run_uid: str) -> Notes | None:
+        """None for a run that has ended or gone: a late answer is none about its successor."""
+        return self._notes.setdefault(run_uid, Notes()) if run_uid in self._active else None
 
     def _after_run(self, held: Held) -> RunKey:
         key = RunKey(held.namespace, held.name)

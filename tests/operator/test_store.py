@@ -178,7 +178,7 @@ def test_a_pod_that_goes_leaves_its_contribution_until_that_is_written() -> None
     assert observed.gone == Ledger(failures=1)
     store.put("Pod", pod("pod-2", 10))
     store.forget("Pod", pod("pod-2", 11))
-    store.settled(KEY, observed.gone)
+    store.settled("run-1", observed.gone)
     again = store.observe(KEY)
     assert again is not None
     assert again.gone == Ledger(failures=1)
@@ -200,7 +200,7 @@ def test_a_write_whose_answer_was_lost_is_not_counted_twice() -> None:
     store = filled()
     store.forget("Pod", pod(version=9))
     written: dict[str, Any] = {"phase": "Answering", "gonePods": {"failures": 1}}
-    store.doubt(KEY, written, Ledger(failures=1))
+    store.doubt("run-1", written, Ledger(failures=1))
     store.put("EvaluationRun", run(version=12, **written))
     observed = store.observe(KEY)
     assert observed is not None
@@ -210,7 +210,7 @@ def test_a_write_whose_answer_was_lost_is_not_counted_twice() -> None:
 def test_a_write_that_never_came_through_is_still_due() -> None:
     store = filled()
     store.forget("Pod", pod(version=9))
-    store.doubt(KEY, {"gonePods": {"failures": 1}}, Ledger(failures=1))
+    store.doubt("run-1", {"gonePods": {"failures": 1}}, Ledger(failures=1))
     store.put("EvaluationRun", run(version=12, phase="Answering"))
     observed = store.observe(KEY)
     assert observed is not None
@@ -220,7 +220,7 @@ def test_a_write_that_never_came_through_is_still_due() -> None:
 def test_a_finished_run_keeps_its_documents_and_drops_its_notes() -> None:
     store = filled()
     store.put_progress("pod-1", PROGRESS)
-    store.put_conflict(KEY, "job/one-score")
+    store.put_conflict("run-1", "job/one-score")
     store.put("EvaluationRun", run(version=12, completionTime="2026-01-01T00:00:00Z"))
     observed = store.observe(KEY)
     assert observed is not None
@@ -231,6 +231,24 @@ def test_a_finished_run_keeps_its_documents_and_drops_its_notes() -> None:
     assert not observed.conflicts
     assert store.active() == []
     assert store.finished_with_jobs() == [KEY]
+
+
+def test_a_late_answer_about_a_deleted_run_is_none_about_its_successor() -> None:
+    store = filled()
+    store.put("EvaluationRun", run(uid="run-2", version=10))
+    store.put_snapshot("run-1", None)
+    store.put_conflict("run-1", "job/one-answer")
+    store.put_refused("run-1", "job/one-answer", "no")
+    store.put_benchmark("run-1", "vqa", None)
+    store.settled("run-1", Ledger(failures=1))
+    store.doubt("run-1", {}, Ledger(failures=1))
+    observed = store.observe(KEY)
+    assert observed is not None
+    assert not observed.snapshot_absent
+    assert not observed.conflicts
+    assert not observed.refused
+    assert not observed.benchmarks
+    assert observed.gone == Ledger()
 
 
 def test_progress_is_news_only_when_it_changed() -> None:
@@ -244,7 +262,7 @@ def test_a_benchmark_is_looked_up_again_after_a_while() -> None:
     clock = Clock()
     store = Store(count_one, clock)
     store.put("EvaluationRun", run())
-    store.put_benchmark(KEY, "vqa", None)
+    store.put_benchmark("run-1", "vqa", None)
     observed = store.observe(KEY)
     assert observed is not None
     assert observed.benchmarks == {"vqa": None}
@@ -256,7 +274,7 @@ def test_a_benchmark_is_looked_up_again_after_a_while() -> None:
 
 def test_a_run_that_is_gone_takes_its_notes_along() -> None:
     store = filled()
-    store.put_conflict(KEY, "job/one-score")
+    store.put_conflict("run-1", "job/one-score")
     assert store.forget("EvaluationRun", run(version=9)) == KEY
     assert store.observe(KEY) is None
     store.put("EvaluationRun", run(uid="run-2", version=20))
