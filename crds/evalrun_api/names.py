@@ -23,6 +23,9 @@ PLAN_DIGEST_ANNOTATION: Final = "lmms-eval.io/plan-digest"
 """On a run's Jobs: sha256 of the snapshot that they were made from."""
 
 CONTAINER: Final = "runner"
+RUNNER_PATH: Final = "/opt/evalrun/bin/evalrun-runner"
+"""Where an image has its runner. Not left to the image's entry point and PATH, which a run's
+environment could lead elsewhere."""
 HTTP_PORT: Final = 8080
 """Of a runner's /progress and /metrics."""
 FIELD_MANAGER: Final = "lmms-eval-operator"

@@ -11,12 +11,22 @@ from evalrun_api.document import Document, ObjectName, PlainValue, Quantity, Sho
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
-RESERVED_ENV = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_")
-"""Environment names that begin so would let a run change what the runner does."""
-RESERVED_ENV_SUFFIX = "_BASE_URL"
+RESERVED_PREFIXES = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_", "AWS_")
+"""Environment names that begin so would let a run change what the runner does, or its store."""
+RESERVED_SUFFIXES = (
+    *("_BASE_URL", "_API_URL", "_API_BASE", "_ENDPOINT", "_ENDPOINT_URL"),
+    "_CACHE_DIR",
+)
+"""Names of servers that code would ask instead, and of folders that it takes things from."""
+RESERVED_NAMES = (
+    *("PATH", "HOME", "XDG_CACHE_HOME", "GCONV_PATH", "OPENSSL_CONF"),
+    *("POD_UID", "JOB_COMPLETION_INDEX"),
+)
+"""What picks executables and libraries, and what the operator sets itself."""
 RESERVED_ENV_MESSAGE = (
-    f"names that begin with {', '.join(RESERVED_ENV)} or end with {RESERVED_ENV_SUFFIX} "
-    "are reserved; use the typed fields of the spec"
+    f"names that begin with {', '.join(RESERVED_PREFIXES)}, end with "
+    f"{', '.join(RESERVED_SUFFIXES)}, or are {', '.join(RESERVED_NAMES)} are reserved; use the "
+    "typed fields of the spec"
 )
 ENV_FROM_PREFIX = "EVALRUN_FROM_"
 """Keys of envFrom's Secrets reach the container behind this prefix. The runner takes it off, and
@@ -25,7 +35,11 @@ refuses reserved names: the kubelet would let them through."""
 
 def is_reserved(name: str) -> bool:
     """Whether a run may not set an environment variable of this name."""
-    return name.startswith(RESERVED_ENV) or name.endswith(RESERVED_ENV_SUFFIX)
+    return (
+        name.startswith(RESERVED_PREFIXES)
+        or name.endswith(RESERVED_SUFFIXES)
+        or name in RESERVED_NAMES
+    )
 
 
 class EnvVar(Document):
@@ -33,8 +47,13 @@ class EnvVar(Document):
 
     CEL = (
         (
-            " && ".join(f"!self.name.startsWith('{prefix}')" for prefix in RESERVED_ENV)
-            + f" && !self.name.endsWith('{RESERVED_ENV_SUFFIX}')",
+            " && ".join(
+                (
+                    *(f"!self.name.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
+                    *(f"!self.name.endsWith('{suffix}')" for suffix in RESERVED_SUFFIXES),
+                    f"!(self.name in {list(RESERVED_NAMES)})",
+                )
+            ),
             RESERVED_ENV_MESSAGE,
         ),
     )

@@ -10,6 +10,7 @@ from evalrun_api.names import (
     CONTAINER,
     HTTP_PORT,
     PLAN_ANNOTATION,
+    RUNNER_PATH,
 )
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
@@ -79,6 +80,7 @@ def pod_template(
     container: Doc = {
         "name": CONTAINER,
         "image": image,
+        "command": [RUNNER_PATH],
         "args": _arguments(kind, grace),
         "env": _environment(run, kind, settings, config, resources),
         "resources": _requirements(resources, accelerators, run.spec.parallelism.resource_name),

@@ -9,6 +9,7 @@ import pytest
 from world_documents import configuration, run_document
 
 from evalrun_api.benchmark import Benchmark
+from evalrun_api.errors import Refused
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.reading import read
@@ -33,7 +34,7 @@ POD_SPEC = {
     "schedulerName", "imagePullSecrets",
 }  # fmt: skip
 CONTAINER = {
-    "name", "image", "args", "env", "envFrom", "resources", "ports", "securityContext",
+    "name", "image", "command", "args", "env", "envFrom", "resources", "ports", "securityContext",
     "volumeMounts", "imagePullPolicy",
 }  # fmt: skip
 
@@ -300,14 +301,21 @@ def test_secrets_as_environment_come_behind_a_prefix() -> None:
 
 
 def test_variables_of_a_run_do_not_displace_the_operator_s() -> None:
-    pods = {"env": [{"name": "POD_UID", "value": "x"}, {"name": "AWS_ACCESS_KEY_ID", "value": "x"}]}
-    pods["env"].append({"name": "MINE", "value": "1"})
-    found = environment(job(ANSWER, answerPod=pods))
-    assert found["MINE"] == "1"
-    assert found["AWS_ACCESS_KEY_ID"] == {
-        "secretKeyRef": {"name": "s3", "key": "AWS_ACCESS_KEY_ID"}
-    }
-    assert found["POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+    source = {"endpoint": {"url": "http://x/v1", "model": "m", "secret": {"name": "k", "key": "v"}}}
+    env = [{"name": name, "value": "1"} for name in ("MINE", "OMP_NUM_THREADS", "OPENAI_API_KEY")]
+    spec = {"model": {"profile": "openai", "source": source}, "answerPod": {"env": env}}
+    found = environment(job(ALL, **spec))
+    assert found["MINE"] == found["OMP_NUM_THREADS"] == "1"
+    assert found["OPENAI_API_KEY"] == {"secretKeyRef": {"name": "k", "key": "v"}}
+
+
+def test_what_a_run_sets_does_not_choose_the_program_that_runs() -> None:
+    assert container(job(ANSWER))["command"] == ["/opt/evalrun/bin/evalrun-runner"]
+    given = {entry["name"] for entry in container(job(ANSWER))["env"]}
+    free = {"OMP_NUM_THREADS"}
+    for name in given - free:
+        with pytest.raises(Refused, match="are reserved"):
+            job(ANSWER, answerPod={"env": [{"name": name, "value": "x"}]})
 
 
 def test_claims_are_mounted_where_the_runner_looks() -> None:

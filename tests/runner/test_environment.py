@@ -19,7 +19,11 @@ def test_keys_of_a_secret_become_variables_and_set_ones_win() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["LD_PRELOAD", "PYTHONPATH", "HF_ENDPOINT", "OPENAI_BASE_URL", "EVALRUN_FROM_X"]
+    "name",
+    [
+        *("LD_PRELOAD", "PYTHONPATH", "HF_ENDPOINT", "OPENAI_BASE_URL", "EVALRUN_FROM_X"),
+        *("PATH", "AWS_ENDPOINT_URL", "AZURE_ENDPOINT", "HOME", "TRITON_CACHE_DIR"),
+    ],
 )
 def test_a_reserved_name_is_refused_without_its_value(
     name: str, show_message: Callable[[object, str], None]
