@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 
 class ApiError(Exception):
     """A request that was not fulfilled.
@@ -50,3 +53,34 @@ class Unavailable(ApiError):  # noqa: N818
 
 class LeadershipLost(Exception):  # noqa: N818 - a state
     """Another replica may lead by now: nothing may be written."""
+
+
+def error_of(what: str, code: int, headers: Mapping[str, str], raw: bytes) -> ApiError:
+    """What an answer of 400 or more says.
+
+    That an object is not there counts only in the API server's own words. A proxy on the way, or a
+    path that is not served while a CRD is exchanged, answers 404 as well.
+    """
+    reason, text = "", raw[:300].decode(errors="replace")
+    try:
+        answer = json.loads(raw)
+        if answer.get("kind") == "Status":
+            reason = str(answer.get("reason") or "")
+        text = str(answer.get("message") or text)
+    except (ValueError, AttributeError):
+        pass  # a proxy's page, not the API server's answer
+    if code == 404 and reason == "NotFound":
+        return NotFound(what, code, text)
+    if code == 409:
+        kind = AlreadyExists if reason == "AlreadyExists" else Conflict
+        return kind(what, code, text)
+    if code == 403:
+        return Forbidden(what, code, text)
+    if code in (400, 405, 413, 415, 422):
+        return Invalid(what, code, text)
+    return Unavailable(what, code, text, _retry_after(headers))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    text = headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None

@@ -22,15 +22,7 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from evalrun_api import API_VERSION, __version__
 from evalrun_api.names import FIELD_MANAGER, RUN_LABEL
-from evalrun_operator.api_errors import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    Unavailable,
-)
+from evalrun_operator.api_errors import ApiError, Unavailable, error_of
 from evalrun_operator.decisions import Doc
 
 
@@ -240,7 +232,7 @@ class Cluster:
             )
             if status < 400:
                 return raw
-            error = _error(what, status, headers, raw)
+            error = error_of(what, status, headers, raw)
             pause = error.retry_after if isinstance(error, Unavailable) else None
             if status != 429 or pause is None or waited + pause > patience:
                 raise error
@@ -332,27 +324,3 @@ def _document(raw: bytes) -> Doc:
     except ValueError as error:
         raise Unavailable("read an answer", text="it is no JSON") from error
     return document
-
-
-def _error(what: str, status: int, headers: Any, raw: bytes) -> ApiError:
-    reason, text = "", raw[:300].decode(errors="replace")
-    try:
-        answer = json.loads(raw)
-        reason, text = str(answer.get("reason") or ""), str(answer.get("message") or text)
-    except (ValueError, AttributeError):
-        pass  # a proxy's page, not the API server's answer
-    if status == 404:
-        return NotFound(what, status, text)
-    if status == 409:
-        kind = AlreadyExists if reason == "AlreadyExists" else Conflict
-        return kind(what, status, text)
-    if status == 403:
-        return Forbidden(what, status, text)
-    if status in (400, 405, 413, 415, 422):
-        return Invalid(what, status, text)
-    return Unavailable(what, status, text, _retry_after(headers))
-
-
-def _retry_after(headers: Any) -> float | None:
-    text = headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else None

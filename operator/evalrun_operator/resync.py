@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from evalrun_operator import memory
-from evalrun_operator.api_errors import ApiError, NotFound
+from evalrun_operator.api_errors import ApiError
 from evalrun_operator.cluster import JOBS, PODS, RUNS, Cluster, Resource
 from evalrun_operator.store import Store
 from evalrun_operator.strip import KINDS, Kind
@@ -77,7 +77,7 @@ class Resync:
                 failures = 0
                 delay = self._interval * (0.9 + 0.2 * self._random())
             except ApiError as error:
-                hint = "; are the CRDs installed?" if isinstance(error, NotFound) else ""
+                hint = "; are the CRDs installed?" if error.code == 404 else ""
                 log.warning("the cluster could not be read in full: %s%s", error, hint)
                 delay = min(RETRY * 2.0**failures, LONGEST_RETRY) * (0.5 + self._random() / 2)
                 failures += 1

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 from evalrun_operator.decisions import Doc
 
-UNKNOWN = 2**63
-"""Version of an end that nothing but a 404 tells of: later than any list."""
 MAX_GRAVES = 20_000
 """Objects whose end is remembered. A later list makes a grave superfluous, see `Shelf.put`."""
 
@@ -121,13 +119,15 @@ class Shelf:
         self._graves.pop(uid, None)
         return Put(held, displaced)
 
-    def remove(self, uid: str, version: int) -> Held | None:
+    def remove(self, uid: str, version: int = 0) -> Held | None:
         """The object is gone. Returns it if it was there.
 
-        version: of its end. A uid never comes back, but an object that lost the label that we
-        watch seems gone as well; a later list tells.
+        version: of its end; 0 where nothing but a 404 tells of it. A uid never comes back, but an
+        object that lost the label that we watch seems gone as well, and so does all that somebody
+        on the way to the API server denies; a later list tells.
         """
-        self._graves[uid] = version
+        known = self._held.get(uid)
+        self._graves[uid] = max(version, known.version if known else 0)
         while len(self._graves) > MAX_GRAVES:
             del self._graves[next(iter(self._graves))]
         held = self._held.pop(uid, None)

@@ -15,7 +15,7 @@ from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
 from evalrun_operator.kinship import Kinship, Ref
 from evalrun_operator.notes import Notes
 from evalrun_operator.owners import controller_uid
-from evalrun_operator.shelf import UNKNOWN, Held, Shelf, version_of
+from evalrun_operator.shelf import Held, Shelf, version_of
 from evalrun_operator.strip import KINDS, Kind, share, strip
 
 Settle = Callable[[Doc], Ledger]
@@ -139,8 +139,11 @@ class Store:
             return self._after_job(held)
         return self._after_pod(held)
 
-    def gone(self, kind: Kind, uid: str, version: int = UNKNOWN) -> RunKey | None:
-        """Learn that an object no longer exists. Returns the run that it mattered to."""
+    def gone(self, kind: Kind, uid: str, version: int = 0) -> RunKey | None:
+        """Learn that an object no longer exists. Returns the run that it mattered to.
+
+        version: of its end; 0 where that is not known.
+        """
         held = self._shelves[kind].remove(uid, version)
         return self._after_removal(kind, held) if held else None
 

@@ -134,6 +134,16 @@ def test_a_late_event_does_not_bring_back_what_was_deleted() -> None:
     assert not observed.jobs
 
 
+def test_what_a_404_denied_is_back_with_the_next_list_that_has_it() -> None:
+    store = filled()
+    assert store.gone("Job", "job-1") == KEY
+    assert store.put("Job", job(version=9)) is None  # an event may be late
+    store.replace("Job", [job(version=9)], 20)
+    observed = store.observe(KEY)
+    assert observed is not None
+    assert observed.jobs
+
+
 def test_nothing_older_than_a_list_comes_back_that_the_list_lacked() -> None:
     store = filled()
     store.replace("Job", [], 20)
