@@ -108,7 +108,7 @@ class LiveDisplay:
 
     def say(self, text: str) -> None:
         """See `Display`."""
-        self._console.print(text, style="yellow")
+        self._console.print(text, style="yellow", markup=False)
 
 
 class PlainDisplay:

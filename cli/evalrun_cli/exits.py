@@ -106,5 +106,5 @@ def failure_panel(
     body = [Text(message)]
     if tail:
         body += [Text("\nThe log ends so:", style="dim"), Text(tail)]
-    told = f"failed: {title or reason.name}"
+    told = Text(f"failed: {title or reason.name}")
     return Panel(Group(*body), title=told, title_align="left", border_style="red")

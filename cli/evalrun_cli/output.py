@@ -61,13 +61,18 @@ def clock(seconds: float) -> str:
 
 
 def print_document(document: Mapping[str, Any] | list[Any], form: str) -> None:
-    """Write a document as JSON or YAML to stdout."""
+    """Write a document as JSON or YAML to stdout.
+
+    Its texts come from others: on a terminal, control characters and marks that turn the direction
+    of writing are escaped, with everything else that is not ASCII.
+    """
+    escaped = sys.stdout.isatty()
     if form == Format.JSON:
-        text = json.dumps(document, indent=2, ensure_ascii=False)
+        text = json.dumps(document, indent=2, ensure_ascii=escaped)
     else:
         import yaml
 
-        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip()
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=not escaped).rstrip()
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -7,8 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from evalrun_api import reasons
 from evalrun_api.progress import Progress, TaskProgress
 from evalrun_cli.display import LINE_SECONDS, PlainDisplay, bars, plain_line, shown, visible
+from evalrun_cli.exits import failure_panel
 from evalrun_cli.output import clock
 
 pytestmark = pytest.mark.decisions
@@ -85,10 +87,19 @@ def test_without_a_terminal_lines_are_at_least_five_seconds_apart() -> None:
 
 
 def test_a_terminal_gets_the_live_display() -> None:
-    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, highlight=False)
     with shown(console) as display:
         display.show(progress(("shapes", 1, 2)), 3)
         display.say("stopping")
+        display.say("HTTP 502: [/x] [bold]b[/bold]")
     assert isinstance(console.file, io.StringIO)
+    assert "HTTP 502: [/x] [bold]b[/bold]" in console.file.getvalue()
     assert "shapes" in console.file.getvalue()
     assert "stopping" in console.file.getvalue()
+
+
+def test_a_reason_of_another_release_is_no_markup() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(failure_panel(reasons.INTERNAL_ERROR, "[/y]", "[/z]", title="[/x]"))
+    assert isinstance(console.file, io.StringIO)
+    assert "failed: [/x]" in console.file.getvalue()

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.decisions
         ("\x1b]0;a title\x07after", "after"),
         ("\x1b]52;c;Y29weQ==\x1b\\after", "after"),
         ("\x1b]0;never ended", ""),
+        ("\x1b]0;never ended\nthe next line", "\nthe next line"),
         ("over\rwritten\x08", "overwritten"),
         ("\x9b2Jcleared by one byte", "2Jcleared by one byte"),
         ("turned \u202eround\u2069", "turned round"),
