@@ -30,7 +30,8 @@ class Verdict:
 def verdict(run: Doc, goal: Goal) -> Verdict | None:
     """The end of a wait for a goal; None while it can still be reached.
 
-    A run that completed has not done what a pipeline wants when a gate did not pass.
+    A run that completed has not done what a pipeline wants when a gate did not pass; whoever waits
+    for Complete has asked for the condition alone.
     """
     ended = run_state.outcome(run)
     reason = run_state.why(run)[0]
@@ -44,5 +45,5 @@ def verdict(run: Doc, goal: Goal) -> Verdict | None:
         return Verdict(Exit.DONE if goal is Goal.FAILED else Exit.FAILED, text)
     passed = run_state.condition(run, "Passed").get("status") != "False"
     text = "is complete" if passed else "is complete, and a gate did not pass"
-    good = passed and goal in (Goal.FINISHED, Goal.COMPLETE)
+    good = goal is Goal.COMPLETE or (goal is Goal.FINISHED and passed)
     return Verdict(Exit.DONE if good else Exit.FAILED, text)

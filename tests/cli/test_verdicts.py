@@ -36,6 +36,8 @@ GATE = run("r", condition("Complete"), condition("Passed", "False", "Failed"))
         (AT_WORK, Goal.SUSPENDED, None),
         (run(), Goal.FINISHED, None),
         (GATE, Goal.FINISHED, Exit.FAILED),
+        (GATE, Goal.COMPLETE, Exit.DONE),
+        (GATE, Goal.FAILED, Exit.FAILED),
     ],
 )
 def test_a_wait_ends_when_its_goal_has_come_or_can_no_longer_come(
