@@ -12,7 +12,10 @@ from evalrun_api.errors import EvalrunError, Fault, Refused
 from evalrun_api.reasons import Reason
 from evalrun_cli.plain_text import one_line
 
-INSTALL = "An administrator installs lmms-eval-operator with kubectl apply -k config/default"
+INSTALL = (
+    "An administrator installs lmms-eval-operator with "
+    "kubectl apply --server-side -k config/default"
+)
 
 UNTYPED = "failed to create typed patch object"
 """How server-side apply refuses what does not fit the schema: with a 500, and no causes."""

@@ -70,7 +70,7 @@ CASES = [
         404,
         "https://server:6443",
         "the CRDs are not installed",
-        "kubectl apply -k config/default",
+        "kubectl apply --server-side -k config/default",
         message="404 page not found",
         is_status=False,
         exit_code=Exit.STORE,
