@@ -1,6 +1,7 @@
-"""A cluster's API server, as plain documents. Nothing else imports the Kubernetes client.
+"""A cluster's API server, as plain documents.
 
-The client takes a second or two to import, so only commands that ask a cluster import this module.
+Only this and `connection` import the Kubernetes client, which takes a second or two: no command
+that needs no cluster imports them.
 """
 
 from __future__ import annotations
@@ -13,17 +14,12 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import urllib3
-import yaml
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.config.kube_config import KubeConfigMerger
+from kubernetes.config import ConfigException
 
-from evalrun_api import API_GROUP, API_VERSION, __version__, reasons
-from evalrun_api.errors import fail
-from evalrun_cli.cluster_choice import SERVICE_ACCOUNT, ClusterChoice
-from evalrun_cli.plain_text import one_line
-from evalrun_cli.refusals import Asked, refusal, unanswered
+from evalrun_api import API_GROUP, API_VERSION, __version__
+from evalrun_cli.refusals import ApiError, Asked, refusal, unanswered
 
 Doc = dict[str, Any]
 
@@ -32,17 +28,7 @@ WATCH_SECONDS = 240
 """The server ends a watch after this; a connection on which nothing came for longer is dead."""
 PAGE = 500
 PATIENCE = 3
-"""How often a request is repeated that the server put off (429)."""
-_UNUSABLE = (
-    ConfigException,
-    yaml.YAMLError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
-"""What the client raises on kubeconfigs of the wrong form."""
+"""How often a request is repeated that the server put off (429), or a list that expired (410)."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +39,23 @@ class Resource:
     plural: str
     name: str
 
-    def path(self, namespace: str | None, name: str = "", part: str = "") -> str:
-        """The path of an object, or of all; namespace None is all namespaces."""
-        parts = [self.base]
-        if namespace is not None:
-            parts += ["namespaces", quote(namespace, safe="")]
-        parts += [self.plural, quote(name, safe=""), part]
-        return "/".join(entry for entry in parts if entry)
+    def all(self, namespace: str | None) -> str:
+        """The path of all objects of a namespace; None is all namespaces."""
+        if namespace is None:
+            return f"{self.base}/{self.plural}"
+        return f"{self.base}/namespaces/{_part(namespace)}/{self.plural}"
+
+    def one(self, namespace: str, name: str, part: str = "") -> str:
+        """The path of an object, or of a part of it."""
+        path = f"{self.all(namespace)}/{_part(name)}"
+        return f"{path}/{part}" if part else path
+
+
+def _part(name: str) -> str:
+    """A name in a path. Without one the path would lead to something else: all of its kind."""
+    if name in ("", ".", ".."):
+        raise ValueError(f"{name!r} is no name of an object")
+    return quote(name, safe="")
 
 
 RUNS: Final = Resource(f"/apis/{API_VERSION}", "evaluationruns", f"evaluationruns.{API_GROUP}")
@@ -70,7 +66,8 @@ PODS: Final = Resource("/api/v1", "pods", "pods")
 class Cluster:
     """Requests to one API server. Every method raises `refusals.ApiError`.
 
-    options: those of the command line that name this cluster and namespace.
+    namespace: where objects are that name none. options: those of the command line that name
+    this cluster.
     """
 
     def __init__(
@@ -89,10 +86,14 @@ class Cluster:
         self.namespace = namespace
         self.options = tuple(options)
 
+    def options_for(self, namespace: str) -> tuple[str, ...]:
+        """Options that lead a command to an object of a namespace in this cluster."""
+        return (*self.options, "-n", namespace)
+
     def get(self, resource: Resource, namespace: str, name: str) -> Doc:
         """An object."""
         asked = self._asked("get", resource, namespace, name)
-        return self._document(asked, "GET", resource.path(namespace, name))
+        return self._document(asked, "GET", resource.one(namespace, name))
 
     def list(
         self, resource: Resource, namespace: str | None, **selectors: str
@@ -101,8 +102,17 @@ class Cluster:
         asked = self._asked("list", resource, namespace)
         query = {**selectors, "limit": str(PAGE)}
         items: list[Doc] = []
+        expired = 0
         while True:
-            page = self._document(asked, "GET", resource.path(namespace), query)
+            try:
+                page = self._document(asked, "GET", resource.all(namespace), query)
+            except ApiError as error:
+                expired += 1
+                if error.code != 410 or "continue" not in query or expired > PATIENCE:
+                    raise
+                items.clear()  # the pages are of one moment, which the server no longer has
+                del query["continue"]
+                continue
             items += page.get("items") or []
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
@@ -118,17 +128,19 @@ class Cluster:
         query |= {"force": "true"} if force else {}
         query |= {"dryRun": "All"} if dry_run else {}
         asked = self._asked("patch", resource, namespace, name)
-        path, kind = resource.path(namespace, name), "application/apply-patch+yaml"
+        path, kind = resource.one(namespace, name), "application/apply-patch+yaml"
         return self._document(asked, "PATCH", path, query, body, kind)
 
     def merge(self, resource: Resource, namespace: str, name: str, body: Doc, manager: str) -> Doc:
         """Merge a patch into an object, on behalf of a field manager."""
         asked = self._asked("patch", resource, namespace, name)
-        path, kind = resource.path(namespace, name), "application/merge-patch+json"
+        path, kind = resource.one(namespace, name), "application/merge-patch+json"
         return self._document(asked, "PATCH", path, {"fieldManager": manager}, body, kind)
 
     def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Delete this object and no later one of its name; what it owns follows."""
+        if not uid:
+            raise ValueError(f"{name} has no uid: it cannot be told from a later one of its name")
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -136,7 +148,7 @@ class Cluster:
             "preconditions": {"uid": uid},
         }
         asked = self._asked("delete", resource, namespace, name)
-        self._document(asked, "DELETE", resource.path(namespace, name), {}, body)
+        self._document(asked, "DELETE", resource.one(namespace, name), {}, body)
 
     def watch(
         self, resource: Resource, namespace: str, version: str, **selectors: str
@@ -149,14 +161,14 @@ class Cluster:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         asked = self._asked("watch", resource, namespace)
-        for line in self._lines(asked, resource.path(namespace), query, WATCH_SECONDS + 30):
-            yield json.loads(line)
+        for line in self._lines(asked, resource.all(namespace), query, WATCH_SECONDS + 30):
+            yield _object(asked, line)  # a line that was cut is no JSON
 
     def log(self, namespace: str, pod: str, **query: str) -> Iterator[bytes]:
         """The lines of a pod's log, as long as it is written with follow=true."""
         asked = self._asked("get", Resource(PODS.base, PODS.plural, "pods/log"), namespace, pod)
         silence = None if query.get("follow") == "true" else READ_SECONDS
-        return self._lines(asked, PODS.path(namespace, pod, "log"), query, silence)
+        return self._lines(asked, PODS.one(namespace, pod, "log"), query, silence)
 
     def _asked(self, verb: str, resource: Resource, namespace: str | None, name: str = "") -> Asked:
         return Asked(self.server, verb, resource.name, namespace or "", name)
@@ -172,12 +184,10 @@ class Cluster:
     ) -> Doc:
         response = self._send(asked, method, path, query or {}, body, content_type, READ_SECONDS)
         try:
-            found: Doc = json.loads(response.data)
-        except ValueError as error:  # a proxy's page
-            raise unanswered(asked, error) from error
+            raw: bytes = response.data
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unanswered(asked, error) from error
-        return found
+        return _object(asked, raw)
 
     def _lines(
         self, asked: Asked, path: str, query: Mapping[str, str], silence: float | None
@@ -225,6 +235,9 @@ class Cluster:
                 if response.status < 400:
                     return response
                 raw = response.data
+            except ConfigException:  # its words may quote a credential helper or the kubeconfig
+                what = "the kubeconfig's credentials cannot be renewed"
+                raise unanswered(asked, ValueError(what)) from None
             except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
                 raise unanswered(asked, error) from error
             wait = response.headers.get("Retry-After", "1")
@@ -234,45 +247,20 @@ class Cluster:
         raise refusal(asked, response.status, _status(raw), raw[:300].decode(errors="replace"))
 
 
+def _object(asked: Asked, raw: bytes) -> Doc:
+    """A JSON object; raises `ApiError` for anything else, such as a proxy's page."""
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise unanswered(asked, error) from error
+    if not isinstance(found, dict):
+        raise unanswered(asked, ValueError("what came is no JSON object"))
+    return found
+
+
 def _status(raw: bytes) -> Doc | None:
     try:
         found = json.loads(raw)
     except ValueError:
         return None
     return found if isinstance(found, dict) and found.get("kind") == "Status" else None
-
-
-def connect(choice: ClusterChoice) -> Cluster:
-    """The cluster that the command line and the environment name. Raises `EvalrunError`.
-
-    A kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) comes first, as with kubectl; without
-    one, a pod's service account.
-    """
-    configuration = Configuration()
-    if not choice.has_kubeconfig and choice.context is None and choice.is_findable:
-        load_incluster_config(client_configuration=configuration)
-        own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
-        return Cluster(
-            configuration, "the pod's service account", choice.namespace or own, choice.options
-        )
-    if not choice.has_kubeconfig:
-        what = f"there is no kubeconfig: {choice.looked_at} does not exist"
-        remedy = "Name one with --kubeconfig or KUBECONFIG; evalrun run works without a cluster"
-        raise fail(reasons.CLUSTER_UNAVAILABLE, "--kubeconfig", what, remedy)
-    try:
-        merged = KubeConfigMerger(choice.kubeconfig).config.value
-        found = [node.value for node in merged["contexts"]]
-        known = {entry["name"]: entry.get("context") or {} for entry in found}
-        name = choice.context or merged.get("current-context") or ""
-        if name in known:
-            load_kube_config(choice.kubeconfig, name, client_configuration=configuration)
-    except _UNUSABLE as error:
-        known_words = isinstance(error, ConfigException | yaml.YAMLError | OSError)
-        told = one_line(error) if known_words else "it is no kubeconfig"
-        what = f"the kubeconfig cannot be used: {told}"
-        remedy = "Correct it, or name another with --kubeconfig (kubectl config view shows it)"
-        raise fail(reasons.CLUSTER_UNAVAILABLE, choice.looked_at, what, remedy) from error
-    if name not in known:
-        raise choice.unknown_context(name, sorted(known))
-    own = known[name].get("namespace") or "default"
-    return Cluster(configuration, name, choice.namespace or own, choice.options)

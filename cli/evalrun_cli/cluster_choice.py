@@ -18,26 +18,36 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 class ClusterChoice:
     """A cluster and a namespace in it.
 
-    kubeconfig: the files that are there, as KUBECONFIG spells several; None where none is.
     namespace: None for the context's own. files: where kubeconfigs are looked for.
-    options: what of this the command line says, to repeat in commands that are suggested.
+    named: whether --kubeconfig or KUBECONFIG names the files.
+    options: what the command line says of the cluster, to repeat in commands that are suggested.
     """
 
-    kubeconfig: str | None
     context: str | None
     namespace: str | None
     files: tuple[Path, ...]
+    named: bool = False
     options: tuple[str, ...] = ()
 
     @property
-    def has_kubeconfig(self) -> bool:
-        """Whether any of the files is there."""
-        return any(path.is_file() for path in self.files)
+    def present(self) -> tuple[Path, ...]:
+        """The files that are there."""
+        return tuple(path for path in self.files if path.is_file())
+
+    @property
+    def is_pods_own(self) -> bool:
+        """Whether it is the cluster of the pod in which this program runs.
+
+        A kubeconfig that is named and not there is a mistake: a pod's own cluster is another one.
+        """
+        if self.named or self.present or self.context is not None:
+            return False
+        return (SERVICE_ACCOUNT / "token").is_file()
 
     @property
     def is_findable(self) -> bool:
         """Whether there is anything that leads to a cluster."""
-        return self.has_kubeconfig or (SERVICE_ACCOUNT / "token").is_file()
+        return bool(self.present) or self.is_pods_own
 
     @property
     def looked_at(self) -> str:
@@ -61,14 +71,11 @@ def choose(
     home: Path,
 ) -> ClusterChoice:
     """The choice, with kubectl's rules for where a kubeconfig is."""
-    named = environment.get("KUBECONFIG", "")
+    listed = environment.get("KUBECONFIG", "").split(os.pathsep)
+    named = [Path(entry) for entry in listed if entry]
     if kubeconfig is not None:
-        files = [Path(kubeconfig).expanduser()]
-    elif named:
-        files = [Path(entry) for entry in named.split(os.pathsep) if entry]
-    else:
-        files = [home / ".kube" / "config"]
-    present = os.pathsep.join(str(path) for path in files if path.is_file()) or None
-    given = (("--kubeconfig", kubeconfig), ("--context", context), ("-n", namespace))
+        named = [Path(kubeconfig).expanduser()]
+    files = tuple(named) or (home / ".kube" / "config",)
+    given = (("--kubeconfig", kubeconfig), ("--context", context))
     options = tuple(word for name, value in given if value for word in (name, value))
-    return ClusterChoice(present, context, namespace, tuple(files), options)
+    return ClusterChoice(context, namespace, files, bool(named), options)

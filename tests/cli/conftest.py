@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from evalrun_runner.local import Store, layout, open_store
 
 sys.path.append(str(Path(__file__).parent))
 
+from api_stub import Api
 from cli_samples import BENCHMARK, RUN
 
 Invoke = Callable[..., Result]
@@ -49,6 +50,19 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
         return runner.invoke(app, list(arguments), input=stdin)
 
     return call
+
+
+@pytest.fixture
+def api(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """An API server that says what the test wants; commands ask it, in namespace team."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    found = Api()
+    path = tmp_path / "api.json"
+    path.write_text(found.kubeconfig("team"))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    yield found
+    found.close()
 
 
 @pytest.fixture

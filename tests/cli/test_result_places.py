@@ -48,13 +48,13 @@ def test_a_kubeconfig_is_looked_for_as_kubectl_does(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.touch()
     several = {"KUBECONFIG": f"{one}:{two}"}
-    assert choose(None, None, None, several, tmp_path).kubeconfig == str(one)
-    assert choose(str(two), None, None, several, tmp_path).kubeconfig is None
+    assert choose(None, None, None, several, tmp_path).present == (one,)
+    assert choose(str(two), None, None, several, tmp_path).present == ()
     usual = choose(None, None, None, {}, tmp_path)
     assert usual.looked_at == str(tmp_path / ".kube" / "config")
-    assert not usual.has_kubeconfig
+    assert usual.present == ()
 
 
 def test_suggested_commands_repeat_the_options_that_name_the_cluster(tmp_path: Path) -> None:
-    choice = choose(None, "prod", "team", {"KUBECONFIG": "x"}, tmp_path)
-    assert choice.options == ("--context", "prod", "-n", "team")
+    choice = choose("a", "prod", "team", {"KUBECONFIG": "x"}, tmp_path)
+    assert choice.options == ("--kubeconfig", "a", "--context", "prod")

@@ -28,8 +28,8 @@ def choice_of(kubeconfig: str | None, context: str | None, namespace: str | None
 def connect(choice: ClusterChoice) -> Cluster:
     """The cluster of a choice. Raises `EvalrunError`."""
     with _absent("chardet"):
-        from evalrun_cli import cluster  # takes a second or two
-    return cluster.connect(choice)
+        from evalrun_cli import connection  # takes a second or two
+    return connection.connect(choice)
 
 
 @contextmanager
