@@ -25,6 +25,7 @@ from evalrun_api.yaml_size import check_size
 from evalrun_cli import cluster_tables, invocation, run_state
 from evalrun_cli.cluster import BENCHMARKS, RUNS, Cluster, Resource
 from evalrun_cli.manifests import ManifestFile
+from evalrun_cli.object_names import is_name, is_namespace
 from evalrun_cli.output import Format, answer, aside, is_document, print_document
 from evalrun_cli.refusals import ApiError
 
@@ -63,7 +64,8 @@ def read(
 ) -> list[Wanted]:
     """The objects of the files, Benchmarks first. Raises `Refused` with the faults of all files.
 
-    namespace: of objects that name none. given: the namespace of the command line, if any.
+    namespace: of objects that name none; empty where it is not known yet. given: the namespace of
+    the command line, if any.
     strict: refuse what this release does not know.
     """
     found: list[Wanted] = []
@@ -113,15 +115,22 @@ def _object(entry: Any, source: str, namespace: str) -> Wanted:
         what = f"it is not an object of {API_VERSION}"
         raise Refused([Fault(source, what, f"Begin it with apiVersion: {API_VERSION}")])
     kind, metadata = entry.get("kind"), entry.get("metadata")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise Refused([Fault(f"{source}: kind", f"it is {kind!r}", f"Known: {', '.join(KINDS)}")])
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-        raise Refused([Fault(f"{source}: metadata.name", "the field is missing", "Add it")])
+    if not isinstance(metadata, dict):
+        raise Refused([Fault(f"{source}: metadata", "it holds no name", "Add metadata.name")])
+    name, own = metadata.get("name"), metadata.get("namespace")
+    if not is_name(name):
+        what = "the field is missing" if name is None else "no object can have this name"
+        raise Refused([Fault(f"{source}: metadata.name", what, "Give it a name")])
+    if own is not None and not is_namespace(own):
+        what = "no namespace can have this name"
+        raise Refused([Fault(f"{source}: metadata.namespace", what, "Correct it or leave it out")])
     kept = {key: value for key, value in metadata.items() if key not in SERVERS_OWN}
     place = str(kept.get("namespace") or namespace)
     body = {key: value for key, value in entry.items() if key != "status"}
     body["metadata"] = {**kept, "namespace": place}
-    return Wanted(str(kind), str(kept["name"]), place, body, source)
+    return Wanted(kind, kept["name"], place, body, source)
 
 
 def check(wanted: Sequence[Wanted], cluster: Cluster) -> None:
@@ -211,11 +220,8 @@ def change(before: Doc | None, after: Doc, *, dry_run: bool) -> str:
     return "unchanged" if same else "configured"
 
 
-def tell(applied: Sequence[Applied], form: str, options: Sequence[str], *, dry_run: bool) -> None:
-    """What became of each object, as kubectl says it.
-
-    options: those that name the cluster, for the commands that are suggested.
-    """
+def tell(applied: Sequence[Applied], form: str, cluster: Cluster, *, dry_run: bool) -> None:
+    """What became of each object, as kubectl says it."""
     if is_document(form):
         print_document(cluster_tables.listing_document(entry.after for entry in applied), form)
         return
@@ -225,6 +231,7 @@ def tell(applied: Sequence[Applied], form: str, options: Sequence[str], *, dry_r
         answer().print(Text(f"{kind}/{entry.wanted.name} {entry.change}{dry}"), soft_wrap=True)
         if ended := run_state.outcome(entry.after):
             note = f"it has ended ({ended}) and is not started again; to run it anew, delete it: "
+            options = cluster.options_for(entry.wanted.namespace)
             delete = invocation.here("cancel", entry.wanted.name, "--delete", *options)
             aside().print(Text.assemble(note, (delete, "bold")), soft_wrap=True)
 
@@ -237,7 +244,7 @@ def apply_all(
     for entry in wanted:
         applied.append(apply(cluster, entry, force=force, dry_run=dry_run))
         if not is_document(form):
-            tell(applied[-1:], form, cluster.options, dry_run=dry_run)
+            tell(applied[-1:], form, cluster, dry_run=dry_run)
     return applied
 
 

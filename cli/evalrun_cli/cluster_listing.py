@@ -59,7 +59,7 @@ def show_results(cluster: Cluster, name: str | None, uid: str | None, form: Wide
     console = answer()
     console.print(cluster_tables.heading(run), soft_wrap=True)
     console.print()
-    logs = invocation.here("logs", name, *cluster.options)
+    logs = invocation.here("logs", name, *cluster.options_for(cluster.namespace))
     wide = form is WideFormat.WIDE
     cluster_tables.print_conclusion(console, run, logs=logs, wide=wide)
 
@@ -67,7 +67,9 @@ def show_results(cluster: Cluster, name: str | None, uid: str | None, form: Wide
 def _unfinished(run: Doc, cluster: Cluster) -> Refused:
     name = run_state.name_of(run)
     what = f"the run has no results yet ({run_state.activity(run)})"
-    remedy = f"Wait for it: {invocation.here('watch', name, *cluster.options)}"
+    remedy = (
+        f"Wait for it: {invocation.here('watch', name, *cluster.options_for(cluster.namespace))}"
+    )
     return Refused([Fault(name, what, remedy)])
 
 
@@ -82,6 +84,6 @@ def _show_finished(cluster: Cluster, form: WideFormat) -> None:
     else:
         aside().print("no run has ended there", markup=False)
     if others := len(runs) - len(finished):
-        command = invocation.here("list", *cluster.options)
+        command = invocation.here("list", *cluster.options_for(cluster.namespace))
         note = f"and {others} that {'have' if others > 1 else 'has'} not ended: {command}"
         aside().print(note, markup=False, soft_wrap=True)

@@ -6,6 +6,27 @@ from typing import Annotated
 
 import typer
 
+from evalrun_api.errors import Fault, Refused
+from evalrun_cli.object_names import is_name, is_namespace
+
+
+def run_name(text: str | None) -> str | None:
+    """A name that an object can have. Raises `Refused`: nothing is asked about another one."""
+    if text is None or is_name(text):
+        return text
+    remedy = "Lowercase letters, digits, - and . make a name; evalrun list -A lists the runs"
+    raise Refused([Fault("NAME", f"{text!r} is not the name of a run", remedy)])
+
+
+def namespace_name(text: str | None) -> str | None:
+    """A name that a namespace can have. Raises `Refused`."""
+    if text is None or is_namespace(text):
+        return text
+    what = f"{text!r} is not the name of a namespace"
+    remedy = "Lowercase letters, digits and - make a name; leave -n out for the context's own"
+    raise Refused([Fault("--namespace", what, remedy)])
+
+
 PANEL = "Which cluster"
 
 KubeconfigOption = Annotated[
@@ -33,10 +54,14 @@ NamespaceOption = Annotated[
         "-n",
         metavar="NAMESPACE",
         help="Namespace; the context's by default.",
+        callback=namespace_name,
         rich_help_panel=PANEL,
     ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="NAME", help="The run.", show_default=False)]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="The run.", show_default=False, callback=run_name),
+]
 TimeoutOption = Annotated[
     str | None,
     typer.Option(

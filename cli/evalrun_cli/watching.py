@@ -82,13 +82,13 @@ def watch(cluster: Cluster, name: str, timeout: float | None, form: WideFormat) 
         with shown(console) as display:
             run, found = until(cluster, run, Goal.FINISHED, timeout, display)
     except KeyboardInterrupt:
-        return left_alone(console, name, cluster.options)
+        return left_alone(console, name, cluster.options_for(cluster.namespace))
     if found is None:
         console.print(timed_out(run, Goal.FINISHED, timeout), markup=False, soft_wrap=True)
     if is_document(form):
         print_document(cluster_tables.document(run), form)
     elif found is not None:
-        logs = invocation.here("logs", name, *cluster.options)
+        logs = invocation.here("logs", name, *cluster.options_for(cluster.namespace))
         wide = form is WideFormat.WIDE
         cluster_tables.print_conclusion(answer(), run, logs=logs, wide=wide)
     return found.exit_code if found else Exit.TIMED_OUT
@@ -101,7 +101,7 @@ def wait(cluster: Cluster, name: str, goal: Goal, timeout: float | None, form: W
     try:
         run, found = until(cluster, run, goal, timeout, Silent(console))
     except KeyboardInterrupt:
-        return left_alone(console, name, cluster.options)
+        return left_alone(console, name, cluster.options_for(cluster.namespace))
     if is_document(form):
         print_document(cluster_tables.document(run), form)
     if found is None:
@@ -119,6 +119,8 @@ def until(
 
     Raises `EvalrunError` when the run is deleted or the cluster can no longer be asked.
     """
+    if found := verdict(run, goal):
+        return run, found
     begun = time.monotonic()
     lost = False
     with followed(cluster, run) as news:

@@ -63,7 +63,11 @@ def test_without_checks_a_field_of_a_later_release_is_sent() -> None:
         "just text",
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n",
         "apiVersion: lmms-eval.io/v1alpha1\nkind: Foo\nmetadata: {name: p}\n",
+        "apiVersion: lmms-eval.io/v1alpha1\nkind: [x]\nmetadata: {name: p}\n",
         "apiVersion: lmms-eval.io/v1alpha1\nkind: Benchmark\n",
+        "apiVersion: lmms-eval.io/v1alpha1\nkind: Benchmark\nmetadata: {name: ''}\n",
+        "apiVersion: lmms-eval.io/v1alpha1\nkind: Benchmark\nmetadata: {name: ..}\n",
+        "apiVersion: lmms-eval.io/v1alpha1\nkind: Benchmark\nmetadata: {name: p, namespace: [a]}",
         "a: [\n",
         "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]" for n in range(9)),
     ],
@@ -76,6 +80,15 @@ def test_without_checks_it_still_has_to_be_an_object_of_ours(text: str) -> None:
 def test_two_files_with_one_object_contradict_each_other() -> None:
     with pytest.raises(Refused, match=r"also stands in run\.yaml"):
         read([file(RUN), file(RUN, "again.yaml")], "team", None, strict=True)
+
+
+def test_an_object_without_a_namespace_is_another_one_until_the_context_is_known() -> None:
+    placed = file(
+        RUN.replace("{name: shapes-run}", "{name: shapes-run, namespace: team}"), "b.yaml"
+    )
+    assert len(read([file(RUN), placed], "", None, strict=True)) == 2
+    with pytest.raises(Refused, match=r"also stands in run\.yaml"):
+        read([file(RUN), placed], "team", None, strict=True)
 
 
 def test_a_namespace_of_the_manifest_is_kept_and_may_not_contradict() -> None:

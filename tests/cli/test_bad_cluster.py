@@ -93,6 +93,27 @@ CASES = [
         "'soon' is not a duration",
         "--timeout 10m",
     ),
+    Case(
+        "empty-name",
+        ("cancel", "", "--delete", *DEAD),
+        "NAME",
+        "'' is not the name of a run",
+        "evalrun list -A",
+    ),
+    Case(
+        "name-of-a-path",
+        ("results", "..", "--cluster", *DEAD),
+        "NAME",
+        "'..' is not the name of a run",
+        "evalrun list -A",
+    ),
+    Case(
+        "empty-namespace",
+        ("list", "-n", "", *DEAD),
+        "--namespace",
+        "'' is not the name of a namespace",
+        "leave -n out for the context's own",
+    ),
     Case("goal", ("wait", "x", "--for", "Done"), "--for", "'Done' is not one of", "wait -h"),
     Case(
         "shard", ("logs", "x", "--shard", "-1"), "--shard", "greater than or equal to 0", "logs -h"
@@ -146,6 +167,21 @@ CASES = [
         "it is other, and -n says team",
         "Leave one of the two out",
     ),
+    Case(
+        "apply-no-name",
+        ("apply", "nameless.yaml", "--no-check", *DEAD),
+        "nameless.yaml: metadata.name",
+        "no object can have this name",
+        "Give it a name",
+    ),
+    Case(
+        "apply-maybe-twice",
+        ("apply", "run.yaml", "default.yaml", *DEAD),
+        "https://127.0.0.1:",
+        "does not answer",
+        "Check the network",
+        3,
+    ),
 ]
 
 
@@ -156,7 +192,9 @@ def kubeconfig(server: str, current: str | None = "prod") -> str:
             "kind": "Config",
             "clusters": [{"name": "c", "cluster": {"server": server}}],
             "users": [{"name": "u", "user": {"token": "t"}}],
-            "contexts": [{"name": "prod", "context": {"cluster": "c", "user": "u"}}],
+            "contexts": [
+                {"name": "prod", "context": {"cluster": "c", "user": "u", "namespace": "team"}}
+            ],
             **({"current-context": current} if current else {}),
         }
     )
@@ -179,6 +217,8 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "other.yaml": RUN.replace("shapes-run", "other-run"),
         "bad.yaml": RUN.replace("profile", "profle"),
         "unknown.yaml": RUN.replace("name: mme", "name: mmme"),
+        "nameless.yaml": RUN.replace("shapes-run", "''"),
+        "default.yaml": RUN.replace("{name: shapes-run}", "{name: shapes-run, namespace: default}"),
         "placed.yaml": RUN.replace("{name: shapes-run}", "{name: shapes-run, namespace: other}"),
     }
     for name, text in files.items():

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ from typer.testing import CliRunner
 
 from cluster.control_plane import ControlPlane
 from cluster.processes import without_proxy
+from evalrun_api.errors import Refused
+from evalrun_cli import cancelling, connection
+from evalrun_cli.cluster import RUNS
+from evalrun_cli.cluster_choice import choose
 from evalrun_cli.main import app
 
 pytestmark = pytest.mark.integration
@@ -71,9 +75,11 @@ class Team:
     folder: Path
     kubeconfig: Path
     program: str = "evalrun"
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        """A command as a process, which does not outlive the test."""
+        process = subprocess.Popen(
             [str(BIN / self.program), *arguments],
             cwd=self.folder,
             env={**without_proxy(), "KUBECONFIG": str(self.kubeconfig), "COLUMNS": "120"},
@@ -81,6 +87,8 @@ class Team:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def __call__(self, *arguments: str) -> Ended:
         """Run a command in this process, which has loaded the Kubernetes client already."""
@@ -127,15 +135,29 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> Ended:
     return Ended(process.returncode, out, err)
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """What a process writes to standard error, to the line that holds a text."""
+def read_until(process: subprocess.Popen[str], text: str, seconds: float = 60) -> str:
+    """What a process writes to standard error, to the line that holds a text.
+
+    A process that does not say it in time is killed.
+    """
     assert process.stderr is not None
     seen = ""
-    for line in process.stderr:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"never said {text!r}: {seen}")
+    deadline = threading.Timer(seconds, process.kill)
+    deadline.start()
+    try:
+        for line in process.stderr:
+            seen += line
+            if text in line:
+                return seen
+    finally:
+        deadline.cancel()
+    raise AssertionError(f"never said {text!r} in {seconds} seconds: {seen}")
+
+
+def kill(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        with process:  # closes its pipes
+            process.kill()
 
 
 def for_namespace(server: ControlPlane, namespace: str, path: Path, **user: str) -> Path:
@@ -149,10 +171,12 @@ def for_namespace(server: ControlPlane, namespace: str, path: Path, **user: str)
 
 
 @pytest.fixture
-def team(api_server: ControlPlane, tmp_path: Path) -> Team:
+def team(api_server: ControlPlane, tmp_path: Path) -> Iterator[Team]:
     namespace = api_server.namespace("cli")
     kubeconfig = for_namespace(api_server, namespace, tmp_path / "kubeconfig.json")
-    return Team(api_server, namespace, tmp_path, kubeconfig)
+    found = Team(api_server, namespace, tmp_path, kubeconfig)
+    yield found
+    kill(found.started)
 
 
 DONE = (
@@ -419,6 +443,66 @@ def test_whoever_may_not_is_told_what_and_where(
     show_message(f"exit {done.code}", done.err)
     assert done.code == 3
     assert "they have expired" in done.told
+
+
+def test_nothing_is_asked_of_a_name_that_is_empty(team: Team) -> None:
+    team.applied()
+    for command in (("cancel", "", "--delete"), ("watch", ""), ("list", "-n", "")):
+        done = team(*command)
+        assert done.code == 2, command
+        assert "'' is not the name of a" in done.told
+    assert team.get()["metadata"]["name"] == "shapes"
+
+
+def test_a_run_of_another_namespace_is_suggested_with_that(team: Team) -> None:
+    home = team.server.namespace("home")
+    path = for_namespace(team.server, home, team.folder / "home.json")
+    there = replace(team, kubeconfig=path)
+    placed = RUN.replace("name: shapes}", f"name: shapes, namespace: {team.namespace}}}")
+    placed = placed.replace(
+        "name: marks}\nspec", f"name: marks, namespace: {team.namespace}}}\nspec"
+    )
+    (team.folder / "placed.yaml").write_text(placed)
+    applying = there.start("apply", "placed.yaml", "--wait")
+    read_until(applying, "no operator has looked")
+    applying.send_signal(signal.SIGINT)
+    done = ended(applying)
+    assert done.code == 130
+    assert f"evalrun watch shapes -n {team.namespace}" in done.told
+    team.report(*FAILED, phase="Failed", completionTime=NOW)
+    done = there("apply", "placed.yaml", "--wait")
+    assert f"logs: evalrun logs shapes -n {team.namespace}" in done.out
+    assert f"evalrun cancel shapes --delete -n {team.namespace}" in done.told
+
+
+def test_a_run_that_was_created_anew_meanwhile_is_not_suspended_instead(team: Team) -> None:
+    team.applied()
+    cluster = connection.connect(choose(str(team.kubeconfig), None, None, {}, team.folder))
+    found = cluster.get(RUNS, team.namespace, "shapes")
+    assert team("cancel", "shapes", "--delete").code == 0
+    team.applied()
+    with pytest.raises(Refused, match="another one has its name now"):
+        cancelling.suspend(cluster, found, wanted=True)
+    assert "suspend" not in team.get()["spec"] or not team.get()["spec"]["suspend"]
+
+
+def test_a_gate_that_did_not_pass_counts_unless_only_the_condition_is_waited_for(
+    team: Team,
+) -> None:
+    team.applied()
+    team.report(*DONE, ("Passed", "False", "Failed", "acc is too low"), **RESULTS)
+    done = team("wait", "shapes", "--for", "Complete")
+    assert (done.code, done.out) == (0, "shapes is complete, and a gate did not pass\n")
+    assert team("wait", "shapes").code == 1
+    assert team("watch", "shapes", "--timeout", "0").code == 1
+
+
+def test_a_process_that_does_not_say_what_is_expected_is_killed(team: Team) -> None:
+    team.applied()
+    watching = team.start("watch", "shapes")
+    with pytest.raises(AssertionError, match="never said 'nonsense'"):
+        read_until(watching, "nonsense", 5)
+    assert watching.wait(10) == -signal.SIGKILL
 
 
 def test_a_namespace_that_is_not_there_is_named(

@@ -61,7 +61,7 @@ def apply(
     applying.check_options(wait=wait, dry_run=dry_run, timeout=timeout)
     longest = durations.parse(timeout, "--timeout") if timeout is not None else None
     files = read_files(manifests, Path.cwd())
-    applying.read(files, namespace or "default", None, strict=not no_check)  # before a connection
+    applying.read(files, namespace or "", None, strict=not no_check)  # before a connection
     cluster = connected(kubeconfig, context, namespace)
     wanted = applying.read(files, cluster.namespace, namespace, strict=not no_check)
     follow = applying.run_to_follow(wanted) if wait else None
@@ -73,4 +73,4 @@ def apply(
         form = WideFormat(output.value)
         raise typer.Exit(watching.watch(cluster, follow.name, longest, form))
     if is_document(output):
-        applying.tell(applied, output, cluster.options, dry_run=dry_run)
+        applying.tell(applied, output, cluster, dry_run=dry_run)

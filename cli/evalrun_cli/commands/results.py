@@ -15,7 +15,12 @@ from evalrun_cli.output import WideFormat
 def results(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A run: its scores and files.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="A run: its scores and files.",
+            show_default=False,
+            callback=cluster_options.run_name,
+        ),
     ] = None,
     uid: Annotated[
         str | None,
@@ -41,6 +46,7 @@ def results(
             "-n",
             metavar="NAMESPACE",
             help="Namespace of the runs; default in a store, the context's in a cluster.",
+            callback=cluster_options.namespace_name,
         ),
     ] = None,
     output: options.WideFormatOption = WideFormat.TABLE,
