@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ TICK_SECONDS = 0.5
 PATIENCE = 10
 """Failures one after another before it is given up: about two minutes."""
 LONGEST_PAUSE = 20.0
+CALM_SECONDS = 10.0
+"""A watch that lasts so long is a good one, even if it is ended then."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _no_such_run(cluster: Cluster, name: str) -> EvalrunError:
         what += f"; {near(name, known)}" if known else "; the namespace holds no run"
     except ApiError:  # getting one may be allowed where listing all is not
         pass
-    listing = invocation.here("list", "-A")
+    listing = invocation.here("list", "-A", *cluster.options)
     return Refused([Fault("NAME", what, f"{listing} lists the runs; -n chooses a namespace")])
 
 
@@ -116,8 +119,9 @@ def _follow(
 ) -> None:
     namespace, uid = run_state.namespace_of(run), run_state.uid_of(run)
     only = f"metadata.name={run_state.name_of(run)}"
-    failures = 0
+    failures = hurries = 0
     while not stopped.is_set():
+        begun = time.monotonic()
         try:
             # Listed again each time: a watch may have ended because its version is too old.
             found, version = cluster.list(RUNS, namespace, fieldSelector=only)
@@ -127,15 +131,22 @@ def _follow(
             told.put(Changed(found[0]))
             failures = 0
             for event in cluster.watch(RUNS, namespace, version, fieldSelector=only):
-                if event.get("type") == "ERROR" or stopped.is_set():
+                now = event.get("object")
+                if event.get("type") == "ERROR" or not isinstance(now, dict) or stopped.is_set():
                     break
                 if event.get("type") == "DELETED":
                     told.put(Gone())
                     return
-                told.put(Changed(event["object"]))
+                told.put(Changed(now))
         except ApiError as error:
             failures += 1
             if not error.passes or failures > PATIENCE:
                 raise
             told.put(Lost(error))
-            stopped.wait(min(0.5 * 2**failures, LONGEST_PAUSE))
+        hurries = 0 if time.monotonic() - begun >= CALM_SECONDS else hurries + 1
+        stopped.wait(pause(max(hurries, failures), LONGEST_PAUSE))
+
+
+def pause(times: int, longest: float) -> float:
+    """Seconds to wait before a server is asked again that ended early so many times in a row."""
+    return min(0.5 * 2 ** min(times, 10), longest) if times else 0.0

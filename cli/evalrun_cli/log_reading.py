@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
-from evalrun_api.errors import Fault, Refused
 from evalrun_api.names import CONTAINER, RUN_LABEL, RUN_UID_LABEL
 from evalrun_cli import invocation, pod_logs, run_state
 from evalrun_cli.cluster import PODS, RUNS, Cluster
 from evalrun_cli.exits import Exit
 from evalrun_cli.following import get_run
+from evalrun_cli.log_streams import MANY, GivenUp, Line, Streams
 from evalrun_cli.output import answer, aside
 from evalrun_cli.plain_text import clean
 from evalrun_cli.pod_logs import Attempt
@@ -27,10 +26,12 @@ from evalrun_cli.verdicts import Goal, verdict
 
 LOOK_SECONDS = 2.0
 """Between two looks for new pods."""
-MANY = 32
-"""Logs that are followed at the same time; each takes a connection of the API server."""
-PATIENCE = 10
-"""Failures one after another before it is given up."""
+SILENT_SECONDS = 120.0
+"""How long the API server may not answer before it is given up."""
+NO_ROOM = (
+    f"the logs of {MANY} pods are followed at the same time, those of the others when one of these "
+    "ends; --shard chooses one"
+)
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,6 @@ class LogChoice:
     every: bool
     tail: int | None
     raw: bool
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a pod's log."""
-
-    label: str
-    text: str
 
 
 class Printer:
@@ -110,132 +103,92 @@ def show(cluster: Cluster, name: str, choice: LogChoice) -> int:
     return Exit.DONE if read else Exit.FAILED
 
 
-@dataclass
-class Streams:
-    """Logs that are being followed, each in a thread. open: how many are not at their end."""
-
-    cluster: Cluster
-    tail: int | None
-    lines: queue.SimpleQueue[Line] = field(default_factory=queue.SimpleQueue)
-    begun: dict[str, threading.Thread] = field(default_factory=dict)
-    failed: list[BaseException] = field(default_factory=list)
-
-    @property
-    def open(self) -> int:
-        """How many are not at their end."""
-        return sum(thread.is_alive() for thread in self.begun.values())
-
-    def start(self, entry: Attempt) -> None:
-        """Follow a pod's log to its end, once."""
-        if entry.pod in self.begun or not entry.begun:
-            return
-        thread = threading.Thread(target=self._read, args=(entry,), daemon=True)
-        self.begun[entry.pod] = thread
-        thread.start()
-
-    def _read(self, entry: Attempt) -> None:
-        try:
-            self._follow(entry)
-        except BaseException as error:  # noqa: BLE001 - raised again where the lines are written
-            self.failed.append(error)
-
-    def _follow(self, entry: Attempt) -> None:
-        """Read to the container's end, going on after the last line when a connection breaks."""
-        last, failures = "", 0
-        while True:
-            query = {"container": CONTAINER, "follow": "true", "timestamps": "true"}
-            if last:
-                query["sinceTime"] = last
-            elif self.tail:
-                query["tailLines"] = str(self.tail)
-            try:
-                for raw in self.cluster.log(self.cluster.namespace, entry.pod, **query):
-                    stamp, text = pod_logs.split_stamp(raw)
-                    if stamp <= last:
-                        continue  # sinceTime counts whole seconds
-                    last, failures = stamp, 0
-                    self.lines.put(Line(entry.label, text))
-                if self._is_over(entry):
-                    return
-            except ApiError as error:
-                if error.code in (400, 404):  # the pod, or its log, has gone
-                    return
-                failures += 1
-                if not error.passes or failures > PATIENCE:
-                    raise
-                time.sleep(min(0.5 * 2**failures, 10))
-
-    def _is_over(self, entry: Attempt) -> bool:
-        """Whether the container has ended; a stream also ends when a proxy closes it."""
-        try:
-            pod = self.cluster.get(PODS, self.cluster.namespace, entry.pod)
-        except ApiError as error:
-            if error.code == 404:
-                return True
-            raise
-        return pod_logs.attempt(pod).ended
-
-
 def follow(cluster: Cluster, name: str, choice: LogChoice) -> int:
     """Write the logs as they grow, until the run ends. The exit code is the run's."""
     run = get_run(cluster, name)
-    console, write = aside(), Printer(raw=choice.raw)
-    streams = Streams(cluster, choice.tail)
+    console = aside()
+    following = Following(cluster, run, choice, Streams(cluster, choice.tail), console)
     try:
-        run = _follow(cluster, run, choice, streams, write, lambda text: _note(console, text))
+        run = following.to_the_end(Printer(raw=choice.raw))
     except KeyboardInterrupt:
         console.print(f"{name} goes on in the cluster", markup=False)
         return Exit.INTERRUPTED
     ended = verdict(run, Goal.FINISHED)
     if ended is None:
         return Exit.DONE
-    results = invocation.here("results", name, "--cluster", *cluster.options)
-    _note(console, f"{name} {ended.text}; its results: {results}")
+    results = invocation.here("results", name, "--cluster", *cluster.options_for(cluster.namespace))
+    following.note(f"{name} {ended.text}; its results: {results}")
     return ended.exit_code
 
 
-def _note(console: Console, text: str) -> None:
-    console.print(text, style="yellow", markup=False, soft_wrap=True)
+@dataclass
+class Following:
+    """A run whose logs are followed.
 
+    left: pods whose logs wait for room. seen: whether its pods were looked at after it had ended.
+    silent_since: since when the API server does not answer.
+    """
 
-def _follow(
-    cluster: Cluster,
-    run: dict[str, Any],
-    choice: LogChoice,
-    streams: Streams,
-    write: Callable[[Line], None],
-    note: Callable[[str], None],
-) -> dict[str, Any]:
-    """Until the run has ended and everything is written; the run as it is then."""
-    looked, said = -LOOK_SECONDS, ""
-    while True:
-        finished = run_state.outcome(run) is not None
-        if time.monotonic() - looked >= LOOK_SECONDS:
-            chosen = pod_logs.wanted(
-                _pods(cluster, run), choice.step, choice.shard, every=choice.every
-            )
-            alive = [entry for entry in chosen if not entry.ended]
-            if len(alive) > MANY:
-                what = f"{len(alive)} pods write at the same time"
-                raise Refused([Fault("--follow", what, "Choose one with --shard")])
-            for entry in chosen:
-                streams.start(entry)
-            looked = time.monotonic()
-            if not finished:
-                run = _again(cluster, run)
-            state = run_state.activity(run)
-            if not streams.open and state != said and run_state.outcome(run) is None:
-                note(state)
-                said = state
+    cluster: Cluster
+    run: dict[str, Any]
+    choice: LogChoice
+    streams: Streams
+    console: Console
+    left: list[Attempt] = field(default_factory=list)
+    seen: bool = False
+    silent_since: float | None = None
+    said: str = ""
+
+    def note(self, text: str) -> None:
+        """Say something that no pod wrote; not twice in a row."""
+        if text != self.said:
+            self.console.print(text, style="yellow", markup=False, soft_wrap=True)
+        self.said = text
+
+    def to_the_end(self, write: Callable[[Line], None]) -> dict[str, Any]:
+        """Until the run has ended and everything is written; the run as it is then."""
+        due = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= due and not self.seen:
+                due = now + LOOK_SECONDS
+                self.look(now)
+            self.left = self.streams.start(self.left)
+            try:
+                new = self.streams.lines.get(timeout=0.2)
+            except queue.Empty:
+                if self.streams.failed:
+                    raise self.streams.failed[0] from None
+                written = not (self.left or self.streams.open) and self.streams.lines.empty()
+                if self.seen and written:
+                    return self.run
+                continue
+            if isinstance(new, GivenUp):
+                self.note(new.text)
+            else:
+                write(new)
+
+    def look(self, now: float) -> None:
+        """Find new pods, and how the run does. A server that does not answer is asked again."""
+        ended = run_state.outcome(self.run) is not None
         try:
-            write(streams.lines.get(timeout=0.2))
-            continue
-        except queue.Empty:
-            pass
-        if streams.failed:
-            raise streams.failed[0]
-        if finished and not streams.open and streams.lines.empty():
-            return run
+            pods = _pods(self.cluster, self.run)
+            if not ended:
+                self.run = _again(self.cluster, self.run)
+        except ApiError as error:
+            since = self.silent_since = now if self.silent_since is None else self.silent_since
+            if not error.passes or now - since > SILENT_SECONDS:
+                raise
+            self.note(f"{error.faults[0].what}; trying again")
+            return
+        self.silent_since, self.seen = None, ended
+        choice = self.choice
+        chosen = pod_logs.wanted(pods, choice.step, choice.shard, every=choice.every)
+        self.left = self.streams.start(chosen)
+        if self.left:
+            self.note(NO_ROOM)
+        elif not self.streams.open and run_state.outcome(self.run) is None:
+            self.note(run_state.activity(self.run))
 
 
 def _again(cluster: Cluster, run: dict[str, Any]) -> dict[str, Any]:
@@ -247,8 +200,6 @@ def _again(cluster: Cluster, run: dict[str, Any]) -> dict[str, Any]:
     except ApiError as error:
         if error.code == 404:
             raise deleted(run) from error
-        if error.passes:
-            return run
         raise
     if run_state.uid_of(now) != run_state.uid_of(run):
         raise deleted(run)

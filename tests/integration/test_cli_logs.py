@@ -109,15 +109,19 @@ class Team:
     kubelet: Kubelet
     namespace: str
     uid: str
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        """A command as a process, which does not outlive the test."""
+        process = subprocess.Popen(
             [EVALRUN, "logs", "shapes", "-n", self.namespace, *arguments],
             env={**without_proxy(), "KUBECONFIG": str(self.server.kubeconfig), "COLUMNS": "120"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def logs(self, *arguments: str) -> list[str]:
         process = self.start(*arguments)
@@ -201,11 +205,19 @@ def kubelet(api_server: ControlPlane) -> Iterator[Kubelet]:
 
 
 @pytest.fixture
-def team(api_server: ControlPlane, kubelet: Kubelet) -> Team:
+def team(api_server: ControlPlane, kubelet: Kubelet) -> Iterator[Team]:
     namespace = api_server.namespace("logs")
     api_server.kubectl("-n", namespace, "create", "-f", "-", input=json.dumps(RUN))
     found = api_server.kubectl("-n", namespace, "get", "evr", "shapes", "-o", "json").stdout
-    return Team(api_server, kubelet, namespace, json.loads(found)["metadata"]["uid"])
+    team = Team(api_server, kubelet, namespace, json.loads(found)["metadata"]["uid"])
+    # A test reads lines without a deadline of its own; at this one the process, and so they, end.
+    deadline = threading.Timer(120, lambda: [process.kill() for process in team.started])
+    deadline.start()
+    yield team
+    deadline.cancel()
+    for process in team.started:
+        with process:  # closes its pipes
+            process.kill()
 
 
 def test_logs_are_shown_step_by_step_and_line_by_line(team: Team) -> None:
