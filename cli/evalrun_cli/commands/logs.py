@@ -46,7 +46,8 @@ def logs(
 ) -> None:
     """Show the logs of a run's pods: prepare, answer and score, in this order.
 
-    Where several pods write, each line begins with its step and shard. Times are UTC.
+    Where several pods write, each line begins with its step and shard. Times are UTC. With -f, 32
+    pods are followed at the same time, and others as these end.
 
     Examples:
 

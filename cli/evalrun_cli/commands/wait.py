@@ -29,9 +29,9 @@ def wait(
 ) -> None:
     """Wait for a run of a cluster, for scripts: one line at the end, and an exit code.
 
-    0: what was waited for has come (finished means completed, with every gate passed). 1: the run
-    ended otherwise. 124: the time is over. 2 and 3: the run is not there, or the cluster cannot be
-    asked.
+    0: what was waited for has come (finished means completed, with every gate passed; Complete
+    does not look at gates). 1: the run ended otherwise. 124: the time is over. 2 and 3: the run is
+    not there, or the cluster cannot be asked.
 
     Examples:
 
