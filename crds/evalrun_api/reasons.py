@@ -294,9 +294,16 @@ NAME_TAKEN = _reason(
 CREATE_REFUSED = _reason(
     "CreateRefused",
     ExitCode.INVALID,
-    "The API server refuses an object that the run needs: a quota, an admission webhook, or a "
-    "value in the settings of its pods.",
-    "Correct what the message names, or ask whoever set the quota or the webhook.",
+    "The API server refuses an object that the run needs: a quota, an admission webhook (also one "
+    "that is down), a value in the settings of its pods, or one of that name that is being deleted "
+    "and does not go.",
+    "Correct what the message names, or ask whoever set the quota, the webhook or the finalizer.",
+)
+DELETE_REFUSED = _reason(
+    "DeleteRefused",
+    ExitCode.DENIED,
+    "The API server refuses to delete a Job of the run, so that its pods stay at work.",
+    "Grant what the message names, or ask whoever set the webhook.",
 )
 BENCHMARK_NOT_FOUND = _reason(
     "BenchmarkNotFound",

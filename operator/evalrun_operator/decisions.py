@@ -15,6 +15,10 @@ from evalrun_api.progress import Progress
 
 Doc = dict[str, Any]
 
+CONTENT = "content of "
+DELETE = "delete "
+STATUS = "status"
+"""What else than a create of kind/name may be refused, in `Observed.refused`."""
 MAX_COUNT = 2**53
 """The largest count that a status holds."""
 
@@ -83,7 +87,8 @@ class Observed:
     benchmarks: Benchmarks that were fetched for the run; None for one that does not exist.
     conflicts: objects that the run needs to create and that belong to someone else: kind/name.
     refused: creates that the API server refuses, with its words, by kind/name: by a quota, an
-        admission webhook, a namespace that goes away. They are tried again, ever more rarely.
+        admission webhook, a namespace that goes away. Deletes and objects that cannot be read
+        likewise, with `DELETE` or `CONTENT` before it. All are tried again, ever more rarely.
     gone: pods that vanished since the last status was written.
     """
 

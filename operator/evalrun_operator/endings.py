@@ -9,7 +9,7 @@ from evalrun_operator import status as statuses
 from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.conditions import timestamp
-from evalrun_operator.decisions import Action, DeleteJob, Doc, Ledger, Plan
+from evalrun_operator.decisions import DELETE, Action, DeleteJob, Doc, Ledger, Plan
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
 from evalrun_operator.steps import StepKind
@@ -92,10 +92,20 @@ def suspend(
 
 
 def _suspended(case: Case, actions: tuple[Action, ...], stopped: bool, fields: Doc) -> Plan:
-    stalled = None if stopped else lost_node(case, case.attempts)
+    stalled = None if stopped else _undeletable(case) or lost_node(case, case.attempts)
     status = statuses.suspended(case, stopped, stalled, **fields)
     again = None if stopped else look_again_seconds(case, case.attempts)
     return Plan(actions=actions, status=status, requeue_after=again)
+
+
+def _undeletable(case: Case) -> tuple[str, str] | None:
+    """Reason and message, where the API server refuses to delete a Job at work."""
+    reason = reasons.DELETE_REFUSED
+    for job in case.active_jobs():
+        name = f"job/{job['metadata']['name']}"
+        if text := case.observed.refused.get(f"{DELETE}{name}"):
+            return reason.name, f"{name}: {text}. {reason.remedy}"
+    return None
 
 
 def suspend_all(case: Case) -> Plan:

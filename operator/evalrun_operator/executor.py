@@ -24,6 +24,9 @@ from evalrun_operator.api_errors import (
 )
 from evalrun_operator.cluster import Cluster, Resource
 from evalrun_operator.decisions import (
+    CONTENT,
+    DELETE,
+    STATUS,
     Action,
     CreateConfigMap,
     CreateJob,
@@ -37,7 +40,7 @@ from evalrun_operator.decisions import (
     RunKey,
 )
 from evalrun_operator.events import event_document
-from evalrun_operator.owners import controller_uid
+from evalrun_operator.owners import controller_uid, is_predecessors
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.snapshot import read_config_map
@@ -135,6 +138,7 @@ class Executor:
             created = await self._cluster.create(resource, key.namespace, document)
         except AlreadyExists:
             existing = await self._existing(key, run, resource, kind, document["metadata"]["name"])
+            self._store.put_refused(uid, name, None)
             if resource is api.CONFIG_MAPS:
                 self._learn_snapshot(uid, existing)
             else:
@@ -142,6 +146,10 @@ class Executor:
             return False
         except (Forbidden, Invalid) as error:
             self._store.put_refused(uid, name, error.text)
+            raise
+        except Unavailable as error:
+            if error.code >= 500:  # also for a webhook that is down
+                self._store.put_failed(uid, name, error.text)
             raise
         self._store.put_refused(uid, name, None)
         if resource is api.CONFIG_MAPS:
@@ -152,12 +160,14 @@ class Executor:
         return True
 
     def _learn_snapshot(self, uid: str, found: Doc) -> None:
-        name = f"configmap/{found['metadata']['name']}"
+        name = f"{CONTENT}configmap/{found['metadata']['name']}"
         try:
-            self._store.put_snapshot(uid, read_config_map(found))
+            snapshot = read_config_map(found)
         except EvalrunError as error:
             self._store.put_refused(uid, name, str(error))
-            raise
+            raise Again from error
+        self._store.put_refused(uid, name, None)
+        self._store.put_snapshot(uid, snapshot)
 
     async def _existing(
         self, key: RunKey, run: Doc, resource: Resource, kind: str, name: str
@@ -167,8 +177,9 @@ class Executor:
             found = await self._cluster.get(resource, key.namespace, name)
         except NotFound as error:
             raise Again from error
-        if "deletionTimestamp" in found["metadata"] or _is_predecessors(found, run):
-            what = f"{kind}/{name} is being deleted; it is created again when it is gone"
+        if "deletionTimestamp" in found["metadata"] or is_predecessors(found, run):
+            what = "one of that name is being deleted; it is created again when that is gone"
+            self._store.put_failed(run["metadata"]["uid"], f"{kind}/{name}", what)
             raise Unavailable(f"create {kind} {key.namespace}/{name}", text=what)
         uid = run["metadata"]["uid"]
         if controller_uid(found, "EvaluationRun") != uid:
@@ -181,11 +192,12 @@ class Executor:
         try:
             found = await self._cluster.get(api.CONFIG_MAPS, key.namespace, name)
         except NotFound:
+            self._store.put_refused(uid, f"{CONTENT}configmap/{name}", None)
             self._store.put_snapshot(uid, None)
             return
         if controller_uid(found, "EvaluationRun") == uid:
             self._learn_snapshot(uid, found)
-        elif _is_predecessors(found, run):
+        elif is_predecessors(found, run):
             self._store.put_snapshot(uid, None)
         else:
             self._store.put_conflict(uid, f"configmap/{name}")
@@ -225,6 +237,12 @@ class Executor:
         except Unavailable:
             self._store.doubt(metadata["uid"], status, observed.gone)
             raise
+        except (Forbidden, Invalid) as error:
+            if observed.refused.get(STATUS) != error.text:
+                self._store.put_refused(metadata["uid"], STATUS, error.text)
+                await self._record(run, Event("Warning", "StatusRefused", error.text))
+            raise
+        self._store.put_refused(metadata["uid"], STATUS, None)
         self._store.settled(metadata["uid"], observed.gone)
         self._store.put("EvaluationRun", written)
         if is_finished(written) and not is_finished(run):
@@ -245,6 +263,7 @@ class Executor:
         if job is None or job["metadata"]["uid"] != delete.uid:
             raise Again
         version = job["metadata"]["resourceVersion"]
+        uid, name = observed.run["metadata"]["uid"], f"{DELETE}job/{delete.name}"
         try:
             left = await self._cluster.delete(
                 api.JOBS, key.namespace, delete.name, delete.uid, version
@@ -256,6 +275,12 @@ class Executor:
             # It changed since it was judged: perhaps it has succeeded meanwhile.
             await self._refresh_job(key, delete)
             raise Again from error
+        except (Forbidden, Invalid) as error:
+            self._store.put_refused(
+                observed.run["metadata"]["uid"], f"{DELETE}job/{delete.name}", error.text
+            )
+            raise
+        self._store.put_refused(uid, name, None)
         log.info("deleted job/%s", delete.name, extra={"run": f"{key.namespace}/{key.name}"})
         if left.get("kind") == "Job":
             self._store.put("Job", left)
@@ -284,15 +309,3 @@ class Executor:
 def run_name(run: Doc) -> str:
     """A run's name in logs."""
     return f"{run['metadata']['namespace']}/{run['metadata']['name']}"
-
-
-def _is_predecessors(found: Doc, run: Doc) -> bool:
-    """Whether it belonged to a deleted run of the same name: it will be collected soon."""
-    name, uid = run["metadata"]["name"], run["metadata"]["uid"]
-    return any(
-        owner.get("controller")
-        and owner.get("kind") == "EvaluationRun"
-        and owner.get("name") == name
-        and owner.get("uid") != uid
-        for owner in found["metadata"].get("ownerReferences") or ()
-    )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from evalrun_api.benchmark import Benchmark
 from evalrun_operator.decisions import Doc, Ledger, Snapshot
 
+MANY_FAILURES = 5
+"""Tries, within some seconds: fewer are a hiccup that nobody has to know of."""
 BENCHMARK_AGE = 30.0
 """Seconds after which a Benchmark, or its absence, is looked up again."""
 
@@ -15,8 +17,9 @@ BENCHMARK_AGE = 30.0
 class Notes:
     """Notes on one run; the fields are those of `Observed`.
 
-    benchmarks: with the time of the look. doubts: statuses of which it is not known whether they
-    were written, each with what it contains of `gone`.
+    benchmarks: with the time of the look. failures: tries in a row that the API server failed at,
+    by kind/name. doubts: statuses of which it is not known whether they were written, each with
+    what it contains of `gone`.
     """
 
     snapshot: Snapshot | None = None
@@ -24,6 +27,7 @@ class Notes:
     benchmarks: dict[str, tuple[Benchmark | None, float]] = field(default_factory=dict)
     conflicts: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
     doubts: list[tuple[Doc, Ledger]] = field(default_factory=list)
 
@@ -34,6 +38,20 @@ class Notes:
             for name, (found, since) in self.benchmarks.items()
             if now - since < BENCHMARK_AGE
         }
+
+    def refuse(self, name: str, text: str | None) -> None:
+        """The API server refuses this; None: it no longer does."""
+        if text is not None:
+            self.refused[name] = text
+        else:
+            self.refused.pop(name, None)
+            self.failures.pop(name, None)
+
+    def fail(self, name: str, text: str) -> None:
+        """The API server failed at this: after some tries in a row that is as good as refused."""
+        self.failures[name] = self.failures.get(name, 0) + 1
+        if self.failures[name] >= MANY_FAILURES:
+            self.refused[name] = text
 
     def settle(self, contained: Ledger) -> None:
         """A status that contains this was written."""

@@ -25,3 +25,15 @@ def controller_uid(document: Doc, kind: str) -> str | None:
             uid = reference.get("uid")
             return str(uid) if uid else None
     return None
+
+
+def is_predecessors(found: Doc, run: Doc) -> bool:
+    """Whether it belonged to a deleted run of the same name: it will be collected soon."""
+    name, uid = run["metadata"]["name"], run["metadata"]["uid"]
+    return any(
+        owner.get("controller")
+        and owner.get("kind") == "EvaluationRun"
+        and owner.get("name") == name
+        and owner.get("uid") != uid
+        for owner in found["metadata"].get("ownerReferences") or ()
+    )

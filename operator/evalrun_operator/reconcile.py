@@ -15,13 +15,13 @@ from evalrun_api.errors import EvalrunError
 from evalrun_api.names import PLAN_DIGEST_ANNOTATION
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
-from evalrun_api.status import Phase
 from evalrun_operator import status as statuses
 from evalrun_operator.activity import activity, at_work, starting
 from evalrun_operator.admission import admit, benchmark_names, check_again, explain, read_run
 from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.decisions import (
+    CONTENT,
     Action,
     CreateConfigMap,
     CreateJob,
@@ -33,7 +33,6 @@ from evalrun_operator.decisions import (
     Snapshot,
 )
 from evalrun_operator.endings import (
-    LOOK_AGAIN_SECONDS,
     conclude,
     delete,
     evidence_missing,
@@ -47,12 +46,11 @@ from evalrun_operator.endings import (
 from evalrun_operator.jobs import build_job, effective_plan
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
+from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
 from evalrun_operator.snapshot import config_map, config_map_name
 from evalrun_operator.starting import check_start
 from evalrun_operator.steps import StepKind, current, following, job_name, steps_of
 from evalrun_operator.transitions import events_of
-
-BENCHMARK_RETRY_SECONDS = 15.0
 
 
 def reconcile(observed: Observed, now: datetime, config: OperatorConfig) -> Plan:
@@ -152,14 +150,16 @@ def _is_known(case: Case, snapshot: Snapshot) -> bool:
 def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
     """The run's snapshot and the ConfigMap for it, or what has to happen before."""
     name = config_map_name(case.run.metadata.name)
-    refused = _refused(case, f"configmap/{name}")
+    create, content = f"configmap/{name}", f"{CONTENT}configmap/{name}"
+    absent = case.observed.snapshot_absent
+    if case.run.spec.suspend and (absent or {create, content} & case.observed.refused.keys()):
+        return suspend_all(case)  # whoever spoils the ConfigMap must not keep it at work
+    refused = refused_create(case, create) or unreadable(case, content)
     if refused is not None:
         return refused
     begun = case.status.get("startTime") or case.observed.jobs
-    if begun and not case.observed.snapshot_absent:
+    if begun and not absent:
         return Plan(actions=(ReadSnapshot(name),))
-    if case.run.spec.suspend:
-        return suspend_all(case)  # whoever took the ConfigMap away must not keep it at work
     given = _admitted(case)
     if isinstance(given, Plan):
         return given
@@ -176,42 +176,12 @@ def _admitted(case: Case) -> Plan | tuple[Snapshot, Doc]:
     found = {name: case.observed.benchmarks[name] for name in names}
     absent = [name for name, benchmark in found.items() if benchmark is None]
     if absent:
-        return _wait_for_benchmarks(case, absent)
+        return wait_for_benchmarks(case, absent)
     known = {name: benchmark for name, benchmark in found.items() if benchmark is not None}
     try:
         return admit(case.run, case.uid, known, case.config)
     except EvalrunError as error:
         return fail(case, Failure(error.reason, explain(error)))
-
-
-def _wait_for_benchmarks(case: Case, absent: list[str]) -> Plan:
-    """A manifest may hold a run before its Benchmark, so it gets as long as a pod gets to start."""
-    what = f"there is no Benchmark {', '.join(absent)} in namespace {case.run.metadata.namespace}"
-    unreadable = [case.observed.refused.get(f"benchmark/{name}") for name in absent]
-    what = "\n".join(text for text in unreadable if text) or what
-    reason = reasons.BENCHMARK_NOT_FOUND
-    left = case.run.spec.start_deadline_seconds - case.stalled_seconds(reason)
-    if left <= 0:
-        return fail(case, Failure(reason, f"{what}. {reason.remedy}"))
-    status = statuses.working(case, "Pending", what, (reason.name, f"{what}. {reason.remedy}"))
-    return Plan(status=status, requeue_after=min(left + 0.1, BENCHMARK_RETRY_SECONDS))
-
-
-def _refused(case: Case, name: str) -> Plan | None:
-    """The API server refuses an object: say so first, then try again until the deadline."""
-    text = case.observed.refused.get(name)
-    if text is None:
-        return None
-    reason = reasons.CREATE_REFUSED
-    waited = case.stalled_seconds(reason)
-    if waited > case.run.spec.start_deadline_seconds:
-        return fail(case, Failure(reason, f"{name}: {text}. {reason.remedy}"))
-    if case.is_stalled(reason):
-        return None
-    phase: Phase = case.phase if case.phase and not case.is_resumed else "Pending"
-    stalled = (reason.name, f"{name}: {text}. {reason.remedy}")
-    status = statuses.working(case, phase, f"{name}: {text}", stalled)
-    return Plan(status=status, requeue_after=LOOK_AGAIN_SECONDS)
 
 
 def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
@@ -260,7 +230,7 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
     name = job_name(case.run.metadata.name, kind)
     if f"job/{name}" in case.observed.conflicts:
         return fail(case, _name_taken("Job", name), **fields)
-    refused = _refused(case, f"job/{name}")
+    refused = refused_create(case, f"job/{name}")
     if refused is not None:
         return refused
     try:

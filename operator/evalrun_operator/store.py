@@ -206,11 +206,13 @@ class Store:
 
     def put_refused(self, run_uid: str, name: str, text: str | None) -> None:
         """Remember why the API server refuses `kind/name`; None: it no longer does."""
-        notes = self._notes_of(run_uid)
-        if notes and text is not None:
-            notes.refused[name] = text
-        elif notes:
-            notes.refused.pop(name, None)
+        if notes := self._notes_of(run_uid):
+            notes.refuse(name, text)
+
+    def put_failed(self, run_uid: str, name: str, text: str) -> None:
+        """Remember that the API server failed at `kind/name`, which may go on."""
+        if notes := self._notes_of(run_uid):
+            notes.fail(name, text)
 
     def settled(self, run_uid: str, contained: Ledger) -> None:
         """A status was written that contains this: it need not be remembered any more."""

@@ -11,8 +11,10 @@ import pytest
 from fake_api import FakeApi
 from objects import Doc, job, pod, run
 
+from evalrun_api import reasons
+from evalrun_api.errors import fail
 from evalrun_operator import executor as executors
-from evalrun_operator.api_errors import ApiError, Conflict, Forbidden, Unavailable
+from evalrun_operator.api_errors import ApiError, Conflict, Forbidden, Invalid, Unavailable
 from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import (
     CreateConfigMap,
@@ -28,6 +30,7 @@ from evalrun_operator.decisions import (
     Snapshot,
 )
 from evalrun_operator.executor import Again, Executor
+from evalrun_operator.notes import MANY_FAILURES
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.store import Store
 
@@ -196,6 +199,67 @@ def test_what_the_server_refuses_is_remembered_with_its_words(bench: Bench) -> N
         bench.do(CreateJob(fresh_job()))
     assert bench.observed.refused == {"job/one-answer": "exceeded quota"}
     bench.do(CreateJob(fresh_job()))
+    assert bench.observed.refused == {}
+
+
+@pytest.mark.parametrize(("code", "told"), [(500, True), (503, True), (0, False), (429, False)])
+def test_a_webhook_that_stays_down_is_told_after_some_tries(
+    bench: Bench, code: int, told: bool
+) -> None:
+    error = Unavailable("create", code, "failed calling webhook")
+    bench.api.fail_before[("create", "jobs")] = [error] * MANY_FAILURES
+    for _ in range(MANY_FAILURES):
+        assert bench.observed.refused == {}
+        with pytest.raises(Unavailable):
+            bench.do(CreateJob(fresh_job()))
+    assert bench.observed.refused == ({"job/one-answer": "failed calling webhook"} if told else {})
+    bench.do(CreateJob(fresh_job()))
+    assert bench.observed.refused == {}
+
+
+def test_a_predecessors_job_that_does_not_go_is_told_after_some_tries(bench: Bench) -> None:
+    bench.api.add("jobs", job(owner="run-0"))
+    for _ in range(MANY_FAILURES):
+        assert bench.observed.refused == {}
+        with pytest.raises(Unavailable):
+            bench.do(CreateJob(fresh_job()))
+    assert "is being deleted" in bench.observed.refused["job/one-answer"]
+
+
+def test_a_delete_that_is_refused_is_remembered_until_it_is_not(bench: Bench) -> None:
+    bench.with_job()
+    bench.api.fail_before[("delete", "jobs")] = [Forbidden("delete", 403, "no")]
+    with pytest.raises(Forbidden):
+        bench.do(DeleteJob("one-answer", "job-1"))
+    assert bench.observed.refused == {"delete job/one-answer": "no"}
+    bench.do(DeleteJob("one-answer", "job-1"))
+    assert bench.observed.refused == {}
+
+
+def test_a_status_that_is_refused_is_told_by_one_event(bench: Bench) -> None:
+    bench.api.fail_before[("patch", "evaluationruns")] = [Invalid("patch", 422, "phase")] * 3
+    for _ in range(3):
+        with pytest.raises(Invalid):
+            bench.do(status=WORKING, urgent=True)
+    assert sum("events" in entry for entry in bench.api.writes()) == 1
+    bench.do(status=WORKING, urgent=True)
+    assert bench.observed.refused == {}
+
+
+def test_a_config_map_that_holds_no_plan_is_remembered_and_looked_at_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(document: Doc) -> Snapshot:
+        raise fail(reasons.CORRUPT_STORE, "configmap team/one-plan", "damaged", "Delete it")
+
+    bench.api.add("configmaps", config_map())
+    with monkeypatch.context() as patched:
+        patched.setattr(executors, "read_config_map", damaged)
+        for action in (ReadSnapshot("one-plan"), CreateConfigMap(config_map())):
+            with pytest.raises(Again):
+                bench.do(action)
+    assert "damaged" in bench.observed.refused["content of configmap/one-plan"]
+    bench.do(ReadSnapshot("one-plan"))
     assert bench.observed.refused == {}
 
 

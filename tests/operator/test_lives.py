@@ -793,6 +793,33 @@ def test_a_wait_for_something_else_begins_anew() -> None:
     assert life.world.status["phase"] == "Failed"
 
 
+def test_a_plan_that_cannot_be_read_is_told_and_holds_up_no_suspension() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(phase("Answering"))
+    life.process = Process(life.world, life.config)
+    life.process.refused["content of configmap/trial-plan"] = "it does not hold this run's plan"
+    life.process.step()
+    assert reason_of_stall(life.world.status) == "CorruptStore"
+    life.world.edit_run(suspend=True)
+    for _ in range(4):
+        life.process.step()
+        life.world.tick()
+    assert condition(life.world.run, "Suspended")
+    assert names(life.world, "Job") == ["trial-prepare"]
+
+
+def test_a_suspension_that_may_delete_nothing_is_told() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(phase("Answering"))
+    life.process.refused["delete job/trial-answer"] = "jobs.batch is forbidden"
+    life.world.edit_run(suspend=True)
+    life.process.see()
+    plan = life.process.decide()
+    assert plan is not None
+    assert plan.status is not None
+    assert reason_of_stall(plan.status) == "DeleteRefused"
+
+
 @pytest.mark.parametrize("kind", ["Job", "ConfigMap"])
 def test_what_is_refused_for_ever_ends_the_run(kind: str) -> None:
     life = Life(begin({**GPU, "startDeadlineSeconds": 60}, forbidden={kind}))
