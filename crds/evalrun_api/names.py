@@ -21,6 +21,8 @@ ACCELERATORS_ANNOTATION: Final = "lmms-eval.io/accelerators"
 """On a run's pods: how many accelerators each holds, so that no pod's spec has to be kept."""
 PLAN_DIGEST_ANNOTATION: Final = "lmms-eval.io/plan-digest"
 """On a run's Jobs: sha256 of the snapshot that they were made from."""
+EXECUTION_ANNOTATION: Final = "lmms-eval.io/execution-digest"
+"""On a run's Jobs: sha256 of the spec's fields that may change while the run is suspended."""
 
 CONTAINER: Final = "runner"
 RUNNER_PATH: Final = "/opt/evalrun/bin/evalrun-runner"

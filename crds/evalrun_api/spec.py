@@ -220,7 +220,7 @@ class SecuritySpec(Document):
 
 
 _FIXED = ("model", "benchmarks", "evaluation", "generation", "results", "integrity", "security")
-_EXECUTION = (
+EXECUTION_FIELDS = (
     "parallelism",
     "cache",
     "preparePod",
@@ -230,6 +230,7 @@ _EXECUTION = (
     "startDeadlineSeconds",
     "retryLimit",
 )
+"""Of the spec: what may change while the run is suspended."""
 
 
 def _unchanged(field: str) -> str:
@@ -254,7 +255,7 @@ class EvaluationRunSpec(Document):
                 f"({_unchanged(field)}) || (has(oldSelf.suspend) && oldSelf.suspend)",
                 f"{field} can change only while the run is suspended; set suspend: true first",
             )
-            for field in _EXECUTION
+            for field in EXECUTION_FIELDS
         ),
     )
 

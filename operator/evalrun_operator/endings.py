@@ -91,6 +91,17 @@ def suspend(
     return _suspended(case, actions, stopped, fields)
 
 
+def suspend_unseen(case: Case, kind: StepKind, job: Doc, fields: Doc) -> Plan:
+    """Suspend a run that a person suspended, changed and resumed between two looks.
+
+    Its Job is as the run was before. Once the status says Suspended, what is seen next is a resume.
+    """
+    strays = tuple(delete(other) for other in case.active_jobs() if other is not job)
+    decided = suspend(case, kind, job, fields, strays)
+    status = None if case.is_resumed else decided.status
+    return replace(decided, status=status, requeue_after=LOOK_AGAIN_SECONDS)
+
+
 def _suspended(case: Case, actions: tuple[Action, ...], stopped: bool, fields: Doc) -> Plan:
     stalled = None if stopped else _undeletable(case) or lost_node(case, case.attempts)
     status = statuses.suspended(case, stopped, stalled, **fields)

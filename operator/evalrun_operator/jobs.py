@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from evalrun_api.digests import digest
 from evalrun_api.names import (
     CONTAINER,
+    EXECUTION_ANNOTATION,
     PLAN_DIGEST_ANNOTATION,
     RUN_LABEL,
     RUN_UID_LABEL,
@@ -12,7 +14,7 @@ from evalrun_api.names import (
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import Execution, RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
-from evalrun_api.spec import EvaluationRun
+from evalrun_api.spec import EXECUTION_FIELDS, EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
 from evalrun_operator.owners import owner_reference
 from evalrun_operator.pods import pod_template
@@ -60,6 +62,21 @@ def effective_plan(snapshot: Snapshot, run: EvaluationRun) -> RunPlan:
     if accelerators is None:
         accelerators = snapshot.plan.accelerators
     return snapshot.plan.spread(Execution(spread.shards, accelerators, run.spec.cache.offline))
+
+
+def execution_digest(run: EvaluationRun) -> str:
+    """Of what a Job is made from, beside the snapshot.
+
+    Without defaults, so that fields that a later release adds make no difference.
+    """
+    stated = run.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return digest({name: stated[name] for name in EXECUTION_FIELDS if name in stated})
+
+
+def is_outdated(job: Doc, run: EvaluationRun) -> bool:
+    """Whether a Job was made from other execution fields than the run has now."""
+    made_from = (job["metadata"].get("annotations") or {}).get(EXECUTION_ANNOTATION)
+    return made_from is not None and made_from != execution_digest(run)
 
 
 def build_job(
@@ -110,7 +127,10 @@ def build_job(
             "name": job_name(name, kind),
             "namespace": run.metadata.namespace,
             "labels": labels,
-            "annotations": {PLAN_DIGEST_ANNOTATION: snapshot.digest},
+            "annotations": {
+                PLAN_DIGEST_ANNOTATION: snapshot.digest,
+                EXECUTION_ANNOTATION: execution_digest(run),
+            },
             "ownerReferences": [owner_reference(document)],
         },
         "spec": spec,

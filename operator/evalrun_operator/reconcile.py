@@ -42,8 +42,9 @@ from evalrun_operator.endings import (
     stop_short,
     suspend,
     suspend_all,
+    suspend_unseen,
 )
-from evalrun_operator.jobs import build_job, effective_plan
+from evalrun_operator.jobs import build_job, effective_plan, is_outdated
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
@@ -205,6 +206,13 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
     strays = tuple(delete(other) for other in case.active_jobs() if other is not job)
     if case.run.spec.suspend:
         return suspend(case, kind, job, fields, strays)
+    outdated = next((job for job in case.active_jobs() if is_outdated(job, case.run)), None)
+    if outdated is not None:
+        return suspend_unseen(case, kind, outdated, fields)
+    if job is None:
+        # Other shards may take other steps: the Job that stops has another name then.
+        stopping = (other for other in case.observed.jobs.values() if not is_finished(other))
+        job = next((other for other in stopping if is_deleting(other)), None)
     if job is None:
         decided = _begin(case, snapshot, plan, kind, fields)
     elif is_deleting(job):

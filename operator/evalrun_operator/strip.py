@@ -10,7 +10,11 @@ import sys
 from typing import Any, Final, Literal
 
 from evalrun_api import API_VERSION
-from evalrun_api.names import ACCELERATORS_ANNOTATION, PLAN_ANNOTATION
+from evalrun_api.names import (
+    ACCELERATORS_ANNOTATION,
+    EXECUTION_ANNOTATION,
+    PLAN_DIGEST_ANNOTATION,
+)
 from evalrun_operator.decisions import Doc
 
 Kind = Literal["EvaluationRun", "Job", "Pod"]
@@ -29,13 +33,15 @@ _METADATA = (
     "resourceVersion",
     "generation",
     "labels",
-    "annotations",
     "ownerReferences",
     "creationTimestamp",
     "deletionTimestamp",
 )
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_POD_ANNOTATIONS = ("batch.kubernetes.io/job-completion-index", ACCELERATORS_ANNOTATION)
+_ANNOTATIONS: Final[dict[Kind, tuple[str, ...]]] = {
+    "EvaluationRun": (),
+    "Job": (PLAN_DIGEST_ANNOTATION, EXECUTION_ANNOTATION),
+    "Pod": ("batch.kubernetes.io/job-completion-index", ACCELERATORS_ANNOTATION),
+}
 _JOB_SPEC_WITHOUT = frozenset({"template", "podFailurePolicy", "selector"})
 _SHARED = frozenset({"type", "status", "reason", "kind", "apiVersion", "namespace", "phase"})
 
@@ -48,11 +54,8 @@ def strip(kind: Kind, document: Doc) -> Doc:
     metadata = document["metadata"]
     kept = {key: metadata[key] for key in _METADATA if key in metadata}
     annotations = metadata.get("annotations") or {}
-    if kind == "Pod":
-        kept["annotations"] = {k: annotations[k] for k in _POD_ANNOTATIONS if k in annotations}
-    elif annotations:
-        dropped = (_LAST_APPLIED, PLAN_ANNOTATION)
-        kept["annotations"] = {k: v for k, v in annotations.items() if k not in dropped}
+    if read := {k: annotations[k] for k in _ANNOTATIONS[kind] if k in annotations}:
+        kept["annotations"] = read
     stripped: Doc = {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": kept}
     spec = document.get("spec")
     if spec is not None:

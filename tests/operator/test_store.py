@@ -61,6 +61,13 @@ def test_what_nobody_reads_is_not_kept() -> None:
     assert observed.jobs["one-answer"]["spec"] == {"completions": 1}
     assert observed.pods[0]["spec"] == {"nodeName": "n1"}
     assert observed.pods[0]["metadata"]["annotations"] == {"lmms-eval.io/accelerators": "4"}
+    assert "annotations" not in observed.run["metadata"]
+    digests = {f"lmms-eval.io/{name}-digest": "x" for name in ("plan", "execution")}
+    store = filled()
+    store.put("Job", job(version=9, annotations={**digests, "kueue.x-k8s.io/x": "y"}))
+    observed = store.observe(KEY)
+    assert observed is not None
+    assert observed.jobs["one-answer"]["metadata"]["annotations"] == digests
 
 
 def test_a_pod_may_be_seen_before_its_job_and_its_run() -> None:
