@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from evalrun_api import reasons
 from evalrun_operator import status as statuses
+from evalrun_operator.activity import at_work
 from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.conditions import timestamp
@@ -20,14 +21,14 @@ EVIDENCE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 1.0
 
 
-def conclude(case: Case, job: Doc, fields: Doc) -> Plan:
+def conclude(case: Case, kind: StepKind, job: Doc, fields: Doc) -> Plan:
     """The last Job is complete: the run has its results, if its pod says where."""
     wait = evidence_missing(case, job)
     if wait is not None:
         return wait
     ended_well = [a for a in case.attempts_of(job) if a.state == "Succeeded"]
     if not ended_well:
-        return _repeat(case, job)
+        return _repeat(case, kind, job)
     message = next((a.message for a in reversed(ended_well) if a.message is not None), None)
     results = results_status(message) if message is not None else None
     if message is None or results is None:
@@ -38,7 +39,7 @@ def conclude(case: Case, job: Doc, fields: Doc) -> Plan:
     return Plan(status=statuses.succeeded(case, message, results, **fields))
 
 
-def _repeat(case: Case, job: Doc) -> Plan:
+def _repeat(case: Case, kind: StepKind, job: Doc) -> Plan:
     """The last pod is gone and its word with it, so its Job is run once more.
 
     The step finds its output in the store, and says the same again at once. It counts as a
@@ -46,9 +47,8 @@ def _repeat(case: Case, job: Doc) -> Plan:
     """
     gone = case.observed.gone.plus(Ledger(disruptions=1))
     counted = replace(case, observed=replace(case.observed, gone=gone))
-    phase = case.phase or "Scoring"
     message = "the last pod is gone before it was heard; its step is run again"
-    status = statuses.working(counted, phase, message)
+    status = at_work(counted, kind, message, {})
     return Plan(actions=(delete(job),), status=status, requeue_after=LOOK_AGAIN_SECONDS)
 
 

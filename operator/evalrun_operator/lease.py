@@ -138,7 +138,14 @@ class Elector:
             return
         self._leadership.deadline = float("-inf")
         try:
-            await self._write(holder=None)
+            try:
+                await self._write(holder=None)
+            except Conflict:
+                # A renewal was ended while it was on its way, and came through.
+                self._lease = await self._cluster.get(LEASES, self._namespace, self._name)
+                if self.holder != self._identity:
+                    return
+                await self._write(holder=None)
         except ApiError as error:
             log.warning("the Lease %s was not released: %s", self._name, error)
         else:

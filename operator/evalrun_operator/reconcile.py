@@ -88,6 +88,7 @@ def _finished(observed: Observed, now: datetime) -> Plan:
     status, spec = run["status"], run.get("spec") or {}
     alive = [job for job in observed.jobs.values() if not is_deleting(job)]
     doomed = [job for job in alive if not is_finished(job)]
+    # As the schema let it in: the rest of the spec need not be readable any more.
     ttl = spec.get("ttlSecondsAfterFinished")
     ended = parse_time(status["completionTime"])
     requeue = None
@@ -109,7 +110,7 @@ def _finished(observed: Observed, now: datetime) -> Plan:
 
 
 def _decide(case: Case) -> Plan:
-    begun = case.status.get("startTime") or case.active_jobs()
+    begun = case.status.get("startTime") or case.observed.jobs
     if case.run.spec.suspend and not begun:
         return Plan(status=statuses.suspended(case, stopped=True))
     name = config_map_name(case.run.metadata.name)
@@ -196,7 +197,7 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
             break
         after = following(kinds, kind)
         if after is None:
-            return conclude(case, job, fields)
+            return conclude(case, kind, job, fields)
         wait = evidence_missing(case, job)
         if wait is not None:
             return wait

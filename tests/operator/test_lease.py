@@ -147,6 +147,26 @@ def test_a_released_lease_is_taken_at_once_and_nothing_is_written_after(api: Fak
     assert spec["leaseTransitions"] == 2
 
 
+def test_a_lease_is_released_though_its_last_renewal_was_not_heard_of(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    before = first.elector._lease
+    first.renew()
+    first.elector._lease = before  # cancelled while its answer was on the way
+    first.release()
+    assert second.look()
+
+
+def test_a_lease_that_another_took_meanwhile_is_left_to_it(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    assert not second.look()
+    second.time += DURATION + 1
+    assert second.look()
+    first.release()
+    assert api.objects[("leases", "system", "operator")]["spec"]["holderIdentity"] == "b"
+
+
 def test_two_that_try_at_once_do_not_both_lead(api: FakeApi) -> None:
     first, second = Replica(api, "a"), Replica(api, "b")
     first.look()

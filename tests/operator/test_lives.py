@@ -336,6 +336,44 @@ def test_time_is_counted_once_of_a_job_that_ends_before_its_suspension(taken_bac
     assert life.world.status["activeSeconds"] == took
 
 
+def test_a_last_step_that_is_repeated_after_a_suspension_is_not_called_suspended() -> None:
+    life = Life(begin(GPU, fates={"score": [Fate(works=3)]}))
+    life.until(phase("Scoring"))
+    life.world.tick()
+    life.world.edit_run(suspend=True)
+    life.world.crash_after = len(life.world.writes) + 1  # the status; not the delete
+    with pytest.raises(Crashed):
+        life.process.work()
+    life.world.crash_after = None
+    life.world.edit_run(suspend=False)
+    while not condition(life.world.objects[("Job", "trial-score")], "Complete"):
+        life.world.tick()
+    for pod in at_step(life.world, "score"):
+        del life.world.objects[("Pod", pod["metadata"]["name"])]
+    life.world.tick(60)
+    life.process = Process(life.world, life.config)
+    life.work()
+    assert life.world.status["phase"] == "Scoring"
+    life.to_the_end()
+    succeeded(life)
+
+
+def test_a_run_is_not_stopped_while_a_job_that_was_never_told_of_is_going() -> None:
+    life = Life(begin(GPU, fates={"prepare": [STUCK]}, crash_after=2))  # ConfigMap, Job; no status
+    with pytest.raises(Crashed):
+        life.process.work()
+    life.world.crash_after = None
+    life.world.tick()
+    life.world.edit_run(suspend=True)
+    life.world.remove("Job", "trial-prepare")
+    life.process = Process(life.world, life.config)
+    life.work()
+    assert life.world.status["phase"] == "Suspended"
+    assert not condition(life.world.run, "Suspended")
+    life.until(lambda world: condition(world.run, "Suspended"))
+    assert names(life.world, "Job") == []
+
+
 def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None:
     spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
     world = begin(spec, fates={"answer": [STUCK]})
