@@ -11,6 +11,7 @@ from datetime import datetime
 
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.errors import EvalrunError
+from evalrun_api.names import RUN_LABEL
 from evalrun_api.reading import read
 from evalrun_operator import cluster as api
 from evalrun_operator.api_errors import (
@@ -44,7 +45,7 @@ from evalrun_operator.owners import controller_uid, is_predecessors
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.snapshot import read_config_map
-from evalrun_operator.store import Store, is_finished
+from evalrun_operator.store import Store, has_ended
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Executor:
                 for event in plan.events:
                     await self._record(written, event)
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
-        ended = written is not None and is_finished(written) and not is_finished(observed.run)
+        ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again
 
     async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
@@ -182,7 +183,10 @@ class Executor:
             self._store.put_failed(run["metadata"]["uid"], f"{kind}/{name}", what)
             raise Unavailable(f"create {kind} {key.namespace}/{name}", text=what)
         uid = run["metadata"]["uid"]
-        if controller_uid(found, "EvaluationRun") != uid:
+        # A Job without the label is not watched: taken for the run's own, it would hang the run.
+        label = (found["metadata"].get("labels") or {}).get(RUN_LABEL)
+        unseen = resource is api.JOBS and label != key.name
+        if controller_uid(found, "EvaluationRun") != uid or unseen:
             self._store.put_conflict(uid, f"{kind}/{name}")
             raise Again
         return found
@@ -245,7 +249,7 @@ class Executor:
         self._store.put_refused(metadata["uid"], STATUS, None)
         self._store.settled(metadata["uid"], observed.gone)
         self._store.put("EvaluationRun", written)
-        if is_finished(written) and not is_finished(run):
+        if has_ended(written) and not has_ended(run):
             self._pacing.forget(metadata["uid"])
             self._finished(written)
         return written

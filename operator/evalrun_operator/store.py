@@ -21,7 +21,7 @@ from evalrun_operator.strip import KINDS, Kind, share, strip
 Settle = Callable[[Doc], Ledger]
 
 
-def is_finished(run: Doc) -> bool:
+def has_ended(run: Doc) -> bool:
     """Whether a run has ended. It never changes again."""
     return bool((run.get("status") or {}).get("completionTime"))
 
@@ -126,7 +126,7 @@ class Store:
         if not shelf.is_news(document, listed) or not _is_ours(kind, document):
             return None
         stripped = strip(kind, document)
-        if not (kind == "EvaluationRun" and is_finished(stripped)):
+        if not (kind == "EvaluationRun" and has_ended(stripped)):
             stripped = share(stripped)  # it stays as it is; that of a finished run is packed
         held, displaced = shelf.put(stripped, listed)
         if displaced is not None:
@@ -243,7 +243,7 @@ class Store:
 
     def _after_run(self, held: Held) -> RunKey:
         key = RunKey(held.namespace, held.name)
-        if is_finished(held.document):
+        if has_ended(held.document):
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
             held.pack()

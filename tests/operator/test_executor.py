@@ -263,6 +263,16 @@ def test_a_config_map_that_holds_no_plan_is_remembered_and_looked_at_again(
     assert bench.observed.refused == {}
 
 
+@pytest.mark.parametrize("labels", [{}, {"lmms-eval.io/run": "another"}])
+def test_a_job_of_the_run_that_the_watch_does_not_show_is_a_conflict(
+    bench: Bench, labels: dict[str, str]
+) -> None:
+    bench.api.add("jobs", job(labels=labels))
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.observed.conflicts == {"job/one-answer"}
+
+
 def test_a_snapshot_that_is_there_already_makes_the_plan_void(bench: Bench) -> None:
     bench.api.add("configmaps", config_map())
     with pytest.raises(Again):
