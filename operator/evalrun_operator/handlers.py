@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -143,9 +144,9 @@ def _settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
-    # Kopf removes its finalizer from what it watches. This is nobody's, so it removes nothing; the
-    # usual one may be there for another operator.
-    settings.persistence.finalizer = f"{GROUP}/no-finalizer"
+    # Kopf patches what it watches and carries its finalizer, to remove it. Nobody can know this
+    # one; the usual one may be there for another operator, or be put there on purpose.
+    settings.persistence.finalizer = f"{GROUP}/{uuid.uuid4().hex}"
     # Ending the process is our own affair.
     settings.process.ultimate_exiting_timeout = None
     settings.watching.server_timeout = SERVER_SECONDS

@@ -15,7 +15,7 @@ import pytest
 from objects import Doc, job, pod, run
 
 from evalrun_api.progress import Progress
-from evalrun_operator import health, logs
+from evalrun_operator import handlers, health, logs
 from evalrun_operator.decisions import Ledger
 from evalrun_operator.main import main
 from evalrun_operator.metrics import Metrics
@@ -143,6 +143,11 @@ def test_watches_that_end_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(asyncio.wait_for(scene(), 10))
+
+
+def test_no_object_can_carry_the_finalizer_that_the_watches_would_remove() -> None:
+    names = {handlers._settings().persistence.finalizer for _ in range(2)}
+    assert len(names) == 2
 
 
 def test_a_log_line_is_one_json_object() -> None:
