@@ -219,11 +219,15 @@ class Elector:
         document: Doc = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._name, "namespace": self._namespace},
+            # Whoever labelled or owns the Lease keeps it so, and a replaced object keeps nothing.
+            "metadata": {
+                **((old or {}).get("metadata") or {}),
+                "name": self._name,
+                "namespace": self._namespace,
+            },
             "spec": spec,
         }
-        if old is not None:
-            document["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        document["metadata"].pop("managedFields", None)
         self._lease = await self._cluster.write_lease(
             self._namespace, document, create=old is None, timeout=max(self._duration / 5, 1.0)
         )

@@ -177,3 +177,15 @@ def test_two_that_try_at_once_do_not_both_lead(api: FakeApi) -> None:
         return list(await asyncio.gather(first.elector._try(), second.elector._try()))
 
     assert sorted(asyncio.run(both())) == [False, True]
+
+
+def test_what_others_wrote_about_the_lease_stays(api: FakeApi) -> None:
+    replica = Replica(api, "a")
+    replica.look()
+    (lease,) = (found for key, found in api.objects.items() if key[0] == "leases")
+    notes: dict[str, Any] = {"labels": {"team": "x"}, "annotations": {"note": "y"}}
+    lease["metadata"] |= notes
+    api.add("leases", lease)
+    replica.renew()
+    (lease,) = (found for key, found in api.objects.items() if key[0] == "leases")
+    assert {name: lease["metadata"][name] for name in notes} == notes
