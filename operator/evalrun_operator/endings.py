@@ -29,7 +29,8 @@ def conclude(case: Case, kind: StepKind, job: Doc, fields: Doc) -> Plan:
     ended_well = [a for a in case.attempts_of(job) if a.state == "Succeeded"]
     if not ended_well:
         return _repeat(case, kind, job)
-    message = next((a.message for a in reversed(ended_well) if a.message is not None), None)
+    said = [a.message for a in reversed(ended_well) if a.message is not None]
+    message = next((m for m in said if (m.step, m.outcome) == ("score", "Succeeded")), None)
     results = results_status(message) if message is not None else None
     if message is None or results is None:
         what = "the score step ended well, and did not say where the results are"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from test_lives import GPU, TRIAL, Life, begin, names, phase, reason_of
-from world import STUCK, Crashed, World
+from world import STUCK, Crashed, Fate, World
 from world_documents import configuration
 from world_process import Process
 
+from evalrun_api.plan import RunIdentity
+from evalrun_api.termination import TerminationMessage
 from evalrun_operator.admission import admit, read_run
 from evalrun_operator.snapshot import config_map, make_snapshot
 
@@ -62,3 +64,20 @@ def test_a_plan_that_was_written_just_before_a_crash_is_held_against_the_spec(
     status = life.to_the_end()
     assert status["phase"] == ("Failed" if changed else "Succeeded")
     assert reason_of(status) == ("NameTaken" if changed else "Completed")
+
+
+@pytest.mark.parametrize("change", [{"step": "prepare"}, {"outcome": "Stopped"}])
+def test_results_are_believed_of_a_score_step_that_ended_well_alone(change: dict[str, str]) -> None:
+    message = TerminationMessage(
+        run=RunIdentity(namespace="team", name="trial", uid="uid-1"),
+        step="score",
+        outcome="Succeeded",
+        reason="Completed",
+        results_uri="s3://b/forged.json",
+        results_digest="d" * 64,
+        trusted=True,
+    )
+    said = message.model_copy(update=change).encode().decode()
+    life = Life(begin(GPU, fates={"score": [Fate(message=said)]}))
+    status = life.to_the_end()
+    assert (status["phase"], reason_of(status)) == ("Failed", "InternalError")
