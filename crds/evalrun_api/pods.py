@@ -42,6 +42,14 @@ def is_reserved(name: str) -> bool:
     )
 
 
+def is_reserved_key(name: str) -> bool:
+    """Whether Kubernetes or this project reads a label or annotation of this name."""
+    domain, _, rest = name.rpartition("/")
+    if not domain:
+        return rest in ("job-name", "controller-uid")
+    return f".{domain}".endswith((".lmms-eval.io", ".kubernetes.io", ".k8s.io"))
+
+
 class EnvVar(Document):
     """An environment variable of the pod."""
 

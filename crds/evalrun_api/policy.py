@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from evalrun_api.document import Document, ObjectName
 from evalrun_api.errors import Fault
-from evalrun_api.pods import PodSettings
+from evalrun_api.pods import PodSettings, is_reserved_key
 from evalrun_api.spec import EvaluationRunSpec, SecuritySpec
 
 Names = Annotated[list[ObjectName], Field(max_length=64)]
@@ -96,6 +96,14 @@ def _pod_faults(where: str, settings: PodSettings, policy: Policy) -> list[Fault
     faults = []
     if settings.image is not None and not policy.allow_image_override:
         faults.append(Fault(f"{where}.image", _REFUSED, _REMEDY))
+    for kind, entries in (("labels", settings.labels), ("annotations", settings.annotations)):
+        faults += [
+            Fault(
+                f"{where}.{kind}", f"{name!r} is read by Kubernetes or the operator", "Leave it out"
+            )
+            for name in entries
+            if is_reserved_key(name)
+        ]
     named = (
         ("serviceAccountName", settings.service_account_name, policy.service_accounts),
         ("priorityClassName", settings.priority_class_name, policy.priority_classes),

