@@ -29,7 +29,9 @@ ENV PATH=/opt/evalrun/bin:/usr/local/bin:/usr/bin:/bin \
     USER=evalrun
 COPY crds/evalrun_api /opt/packages/evalrun_api
 COPY operator/evalrun_operator /opt/packages/evalrun_operator
-RUN /opt/evalrun/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/packages \
+# A checkout may keep its files to its owner; the image's user is another.
+RUN chmod -R a+rX /opt/packages \
+    && /opt/evalrun/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/packages \
     && printf '#!/opt/evalrun/bin/python\nfrom evalrun_operator.main import main\n\nmain()\n' \
        > /opt/evalrun/bin/evalrun-operator \
     && chmod 755 /opt/evalrun/bin/evalrun-operator

@@ -26,7 +26,9 @@ $(EXAMPLE)/data/easy_vqa_test.parquet: $(STAMP)
 	$(BIN)/python $(EXAMPLE)/make_data.py
 
 .PHONY: test
-test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts ## Check and test everything, and say how long each tier took (root, Go)
+test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet ## Check and test everything, and say how long each tier took (root, Go)
+	@$(MAKE) --no-print-directory cluster-parts || \
+	  echo "make: not all parts of a cluster are here, so the tests that need them are skipped (with CI=true: they fail)" >&2
 	@$(BIN)/python tests/tiers.py
 
 .PHONY: e2e

@@ -83,12 +83,12 @@ def left_of(cluster: Cluster) -> list[str]:
     paths = [Path(folder), Path("/sys/class/net") / BRIDGE, *cgroups.own()]
     left = [str(path) for path in paths if path.exists()]
     for mount in Path("/proc/self/mounts").read_text().splitlines():
-        if folder in mount or str(store()) in mount or "/run/netns" in mount:
+        if folder in mount or str(store()) in mount:
             left.append(mount)
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended meanwhile
             command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if folder in command or "containerd-shim" in command:
+            if folder in command:
                 left.append(command)
     return left
 

@@ -92,6 +92,7 @@ class ControlPlane(Access):
         addresses = {"127.0.0.1", str(self._services[1]), self.host_ip}
         served = [*(f"DNS:{name}" for name in names), *(f"IP:{ip}" for ip in sorted(addresses))]
         authority.issue("apiserver", "/CN=kube-apiserver", served)
+        authority.issue("etcd", "/CN=etcd", ["IP:127.0.0.1"])
         authority.issue("apiserver-kubelet", "/O=system:masters/CN=kube-apiserver-kubelet-client")
         authority.issue("kubelet-serving", f"/CN={NODE_NAME}", [f"IP:{self.host_ip}"])
         authority.key_pair("service-accounts")
@@ -112,7 +113,8 @@ class ControlPlane(Access):
         self._children.append(child)
 
     def _start_etcd(self) -> str:
-        clients, peers = (f"http://127.0.0.1:{port}" for port in self._ports[:2])
+        clients, peers = (f"https://127.0.0.1:{port}" for port in self._ports[:2])
+        pki = self.folder / "pki"
         self._start(
             "etcd",
             f"--data-dir={self.folder / 'etcd'}",
@@ -122,6 +124,9 @@ class ControlPlane(Access):
             f"--initial-advertise-peer-urls={peers}",
             f"--initial-cluster=default={peers}",
             "--unsafe-no-fsync",
+            # Whoever may write to etcd is root on the node: it listens to our own clients alone.
+            *_tls(pki, ""),
+            *_tls(pki, "peer-"),
         )
         return clients
 
@@ -141,6 +146,9 @@ class ControlPlane(Access):
         self._start(
             "kube-apiserver",
             f"--etcd-servers={etcd}",
+            f"--etcd-cafile={pki / 'ca.crt'}",
+            f"--etcd-certfile={pki / 'etcd.crt'}",
+            f"--etcd-keyfile={pki / 'etcd.key'}",
             f"--bind-address={self.host_ip}",
             f"--secure-port={self.api_port}",
             "--endpoint-reconciler-type=none",  # refuses the loopback address, and nothing asks it
@@ -194,3 +202,13 @@ class ControlPlane(Access):
             "--kube-api-burst=2000",
         )
         self._start("kube-scheduler", *client("scheduler", self._ports[3]))
+
+
+def _tls(pki: Path, prefix: str) -> list[str]:
+    """etcd's options for one of its two kinds of clients."""
+    return [
+        f"--{prefix}client-cert-auth",
+        f"--{prefix}trusted-ca-file={pki / 'ca.crt'}",
+        f"--{prefix}cert-file={pki / 'etcd.crt'}",
+        f"--{prefix}key-file={pki / 'etcd.key'}",
+    ]

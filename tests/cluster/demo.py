@@ -24,6 +24,8 @@ def set_up(cluster: Access, s3: S3, namespace: str, folder: Path) -> None:
         target = folder / claim
         if not target.exists():
             shutil.copytree(source, target)
+            for path in [target, *target.rglob("*")]:  # pods read it as another user
+                path.chmod(0o755 if path.is_dir() else 0o644)
         documents += _volume(namespace, claim, target)
     documents.append(
         {

@@ -74,6 +74,17 @@ class Ledger:
         """Remember a folder that is about to be filled."""
         self._write(folder=str(folder))
 
+    def made(self, folder: Path) -> None:
+        """Make a folder and those above it where they are missing, to be removed if empty."""
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            self._write(made=str(missing))
+            missing.mkdir()
+
+    def setting(self, file: Path) -> None:
+        """Remember a kernel setting as it is now, to be set so again."""
+        if file.exists():
+            self._write(setting=str(file), value=file.read_text())
+
     def _write(self, **entry: Any) -> None:
         with self.file.open("a") as lines:
             lines.write(json.dumps(entry) + "\n")
@@ -99,7 +110,7 @@ class Ledger:
             fcntl.flock(lines, fcntl.LOCK_EX)  # its reaper and another cluster may both be at it
             if not self.file.exists():
                 return []
-            entries = [json.loads(line) for line in lines]
+            entries = [entry for line in lines if (entry := _parsed(line))]
             found = [undone for entry in reversed(entries) if (undone := _undo(entry))]
             self.file.unlink()
         return found
@@ -123,6 +134,15 @@ def clear_dead() -> list[str]:
     return found
 
 
+def _parsed(line: str) -> dict[str, Any]:
+    """A line's entry; nothing for one that was torn by a full disk or a kill."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _undo(entry: dict[str, Any]) -> str | None:
     """Undo one entry; what it was, if it was still there."""
     if "process" in entry:
@@ -132,6 +152,15 @@ def _undo(entry: dict[str, Any]) -> str | None:
         identity.send(signal.SIGKILL)  # in an order that no graceful end would survive
         identity.wait(5)
         return f"process {entry['process']} ({identity.pid})"
+    if "setting" in entry:
+        file = Path(entry["setting"])
+        if file.read_text() != entry["value"]:
+            file.write_text(entry["value"])
+        return None
+    if "made" in entry:
+        with suppress(OSError):  # something else has begun to use it
+            Path(entry["made"]).rmdir()
+        return None
     if "bridge" in entry:
         return f"bridge {entry['bridge']}" if remove_bridge(entry["bridge"]) else None
     if "cgroup" in entry:

@@ -31,6 +31,30 @@ LOCK = Path("/run/lmms-eval-operator-node.lock")
 
 BRIDGE = "evalrun0"
 
+OWN_FOLDERS = [
+    Path(folder)
+    for folder in (
+        "/var/lib/kubelet",
+        "/var/lib/cni",
+        "/var/log/containers",
+        "/run/containerd",
+        "/usr/libexec/kubernetes",
+    )
+]
+"""Used by the node's programs whatever they are told; the node has them to itself."""
+KERNEL_SETTINGS = [
+    Path("/proc/sys") / name
+    for name in (
+        "vm/overcommit_memory",
+        "vm/panic_on_oom",
+        "kernel/panic",
+        "kernel/panic_on_oops",
+        "kernel/keys/root_maxkeys",
+        "kernel/keys/root_maxbytes",
+    )
+]
+"""Changed by the kubelet, and set back when the node has ended."""
+
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
 """Always the same, so that manifests can name the host's address, 10.213.77.1."""
 
@@ -183,6 +207,10 @@ class Node:
             self._ledger.cgroup(folder)
             self._cgroups.append(folder)
             cgroups.make(folder)
+        for folder in OWN_FOLDERS:
+            self._ledger.made(folder)
+        for setting in KERNEL_SETTINGS:
+            self._ledger.setting(setting)
         here = Path(__file__).parent
         command: list[str | Path] = ["bash", here / "node_start.sh", *self._cgroups, "--"]
         command += ["unshare", "--mount", "--cgroup", "--pid", "--fork", "--mount-proc"]
@@ -197,6 +225,7 @@ class Node:
                 "STORE": str(store()),
                 "IMAGES": " ".join(f"{name}={file}" for name, file in tools.images().items()),
                 "KEPT": " ".join([*tools.images(), *(image.name for image in images.ALL)]),
+                "OWN_FOLDERS": " ".join(map(str, OWN_FOLDERS)),
                 "CGROUP_VERSION": str(cgroups.version()),
             },
         )

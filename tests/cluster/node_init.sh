@@ -3,7 +3,7 @@
 #
 # node_init.sh KUBELET ARGUMENTS..., with in the environment: FOLDER of the node, CONTAINERD the folder
 # of its programs, STORE the folder of images that outlives the node, IMAGES as NAME=ARCHIVE,
-# KEPT the names of all images that may stay,
+# KEPT the names of all images that may stay, OWN_FOLDERS those that are to be the node's own,
 # CGROUP_VERSION of the host.
 set -e
 export PATH=$CONTAINERD:$PATH
@@ -14,6 +14,12 @@ private_mounts() {
   mount --make-rshared /   # the kubelet and runc hand mounts on between themselves
   mkdir -p /run/netns
   mount -t tmpfs tmpfs /run/netns
+  # Folders that the kubelet, CNI and containerd's shims use whatever they are told: nothing of the
+  # host's is to be seen or touched there. node.py has made those that were missing.
+  local folder
+  for folder in $OWN_FOLDERS; do
+    mount -t tmpfs tmpfs "$folder"
+  done
 }
 
 cgroups_of_version_1() {
