@@ -50,13 +50,28 @@ class Kept:
 
     def describe(self) -> str:
         """Lines for a shell to read."""
-        lines = [f"export KUBECONFIG={self.kubeconfig}"]
+        lines = [f"export KUBECONFIG={self.kubeconfig}", f"export PATH={_programs()}:$PATH"]
         lines += [f"export {name}={value}" for name, value in self.s3_environment.items()]
         return "\n".join(lines)
 
 
 def _file() -> Path:
     return places.state() / "cluster.json"
+
+
+def _programs() -> Path:
+    """The folder of links to kubectl and to our own commands."""
+    return places.state() / "bin"
+
+
+def _link_programs(kubectl: Path) -> None:
+    folder = _programs()
+    folder.mkdir(exist_ok=True)
+    own = Path(sys.executable).parent
+    for program in (kubectl, own / "evalrun", own / "kubectl-evalrun"):
+        link = folder / program.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
 
 
 def up() -> None:
@@ -112,6 +127,7 @@ def keep() -> None:
 
 
 def _write(started: Cluster) -> None:
+    _link_programs(Path(started.tools["kubectl"]))
     kubeconfig = places.state() / "kubeconfig"
     shutil.copy(started.kubeconfig, kubeconfig)
     kubeconfig.chmod(0o600)

@@ -24,6 +24,7 @@ OURS = {
     "make cluster": "the session has a cluster, started by the same code",
     "make cluster-down": "it is ended with the session",
     "export KUBECONFIG=~/.local/state/lmms-eval-operator/kubeconfig": "the session's is set",
+    "export PATH=~/.local/state/lmms-eval-operator/bin:$PATH": "the same programs are found",
 }
 """Commands of the walk-through that are not run here, and why."""
 
