@@ -122,7 +122,7 @@ class Space:
         for line in self.cluster.audit_log.read_text().splitlines():
             entry = json.loads(line)
             reference = entry.get("objectRef") or {}
-            user = entry["user"]["username"]
+            user = entry["user"].get("username", "")  # none: a request without credentials
             if (
                 "lmms-eval-operator" in user
                 and entry["verb"] in ("create", "update", "patch", "delete")

@@ -177,7 +177,7 @@ def audited(api_server: ControlPlane, namespace: str = "") -> Counter[tuple[str,
     for line in api_server.audit_log.read_text().splitlines():
         event = json.loads(line)
         reference = event.get("objectRef", {})
-        if event["user"]["username"] == USER and reference.get("namespace", "") == namespace:
+        if event["user"].get("username") == USER and reference.get("namespace", "") == namespace:
             agent = event["userAgent"].split("/")[0]
             what = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
             found[(agent, event["verb"], what)] += 1
