@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 VERSITYGW_VERSION := v1.8.0
+# A service's environment may lack it; Go and Python look for the cache there.
+export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lmms-eval-operator
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -99,8 +101,8 @@ cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8
 
 # The compiler has two cores' work for 8 minutes, the runner's image is mostly copied: both at once.
 .PHONY: cluster-parts
-cluster-parts: $(STAMP) versitygw ## Get all that the tests with a cluster need: its tools and the images
-	@$(MAKE) --no-print-directory --jobs=2 cluster-tools images
+cluster-parts: $(STAMP) ## Get all that the tests with a cluster need: its tools and the images
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools images
 
 .PHONY: images
 images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
