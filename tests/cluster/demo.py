@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cluster import places
 from cluster.access import Access
 from cluster.s3 import S3
 
@@ -24,8 +25,7 @@ def set_up(cluster: Access, s3: S3, namespace: str, folder: Path) -> None:
         target = folder / claim
         if not target.exists():
             shutil.copytree(source, target)
-            for path in [target, *target.rglob("*")]:  # pods read it as another user
-                path.chmod(0o755 if path.is_dir() else 0o644)
+            places.make_readable(target)
         documents += _volume(namespace, claim, target)
     documents.append(
         {

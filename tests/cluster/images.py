@@ -44,6 +44,11 @@ def build(image: Image) -> StoredImage:
 
     Seconds when only the packages have changed, minutes for the dependencies.
     """
+    with tools.one_at_a_time("images"):
+        return _build(image)
+
+
+def _build(image: Image) -> StoredImage:
     buildah = Buildah()
     stamp = places.cache() / "images" / f"{places.digest(image.name.encode())}.json"
     inputs = _inputs(image)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,11 @@ def digest(*contents: bytes) -> str:
     for content in contents:
         sha.update(b"%d:" % len(content) + content)
     return sha.hexdigest()[:12]
+
+
+def make_readable(folder: Path) -> None:
+    """For any user, whatever the umask was: pods run as one that owns nothing."""
+    subprocess.run(["chmod", "--recursive", "a+rX", folder], check=True)
 
 
 def kubernetes() -> Path:

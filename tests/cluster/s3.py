@@ -50,7 +50,11 @@ class S3:
             region_name="us-east-1",
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+            config=Config(
+                s3={"addressing_style": "path"},
+                retries={"max_attempts": 1},
+                proxies={},  # one could reach nothing on this machine
+            ),
         )
 
     @classmethod
@@ -66,13 +70,7 @@ class S3:
         for name in ("s3-data", "s3-meta"):
             (folder / name).mkdir()
         port = port or free_ports(address, 1)[0]
-        command: list[str | Path] = [
-            places.versitygw(),
-            "--port",
-            f"{address}:{port}",
-            "posix",
-            "--sidecar",
-        ]
+        command: list[str | Path] = [places.versitygw(), "--port", f"{address}:{port}"]
         child = Child.start(
             "versitygw",
             [*command, "posix", "--sidecar", folder / "s3-meta", folder / "s3-data"],

@@ -77,23 +77,27 @@ def get_all() -> None:
 
 def get_node_tools() -> None:
     """What a node needs besides the kubelet, and what builds images. Raises MissingError."""
-    with _one_at_a_time("node"):
+    with one_at_a_time("node"):
         _get_packages()
         _get_node_parts()
 
 
 @contextmanager
-def _one_at_a_time(what: str) -> Iterator[None]:
+def one_at_a_time(what: str) -> Iterator[None]:
     """Wait until no other process is at it."""
     places.cache().mkdir(parents=True, exist_ok=True)
     with (places.cache() / f"{what}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step(f"waiting for another process that is at it ({what})"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def build_kubernetes() -> None:
     """The binaries that BINARIES names. Raises MissingError."""
-    with _one_at_a_time("kubernetes"):
+    with one_at_a_time("kubernetes"):
         _build_kubernetes()
 
 
@@ -216,6 +220,7 @@ def _make_pause(image: Path) -> None:
     with tempfile.TemporaryDirectory() as root:
         source = places.GO_MODULE / "pause.c"
         subprocess.run(["gcc", "-Os", "-static", "-s", "-o", f"{root}/pause", source], check=True)
+        places.make_readable(Path(root))
         oci.archive_of_folder(image, PAUSE, Path(root), ["/pause"])
 
 
@@ -230,7 +235,7 @@ def _make_busybox(image: Path) -> None:
         shutil.copy(busybox, root / "bin" / "busybox")
         for name in APPLETS:
             (root / "bin" / name).symlink_to("busybox")
-        root.chmod(0o755)
+        places.make_readable(root)
         oci.archive_of_folder(image, BUSYBOX, root, ["/bin/sh"])
 
 
@@ -247,6 +252,7 @@ def _make_python(image: Path) -> None:
         for marker in (root / "usr/lib").glob("python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
         (root / "usr/bin/python").symlink_to("python3")
+        root.chmod(0o755)
         oci.archive_of_folder(image, PYTHON, root, ["python3"])
 
 
