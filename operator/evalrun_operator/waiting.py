@@ -57,6 +57,9 @@ def _of_container(waiting: Doc, image: str) -> Wait | None:
         return Wait(reasons.IMAGE_PULL_FAILED, what, for_a_person=True)
     if reason in CONFIG_REASONS:
         lowered = text.lower()
+        if "failed to sync" in lowered:
+            # The kubelet has not heard of the Secret or ConfigMap yet, and tries again by itself.
+            return Wait(reasons.START_DEADLINE_EXCEEDED, text, for_a_person=False)
         missing = "not found" in lowered or "couldn't find key" in lowered
         if "secret" in lowered and missing:
             return Wait(reasons.SECRET_NOT_FOUND, text, for_a_person=True)

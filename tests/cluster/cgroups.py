@@ -6,6 +6,7 @@ hold processes may have children with controllers.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,13 @@ def own(name: str = NAME) -> Iterator[Path]:
 
 def make(folder: Path) -> None:
     """Make a group that processes can enter. Raises MissingError."""
+    try:
+        _make(folder)
+    except OSError as refused:  # such as a hierarchy of which only a part is mounted here
+        raise MissingError(f"no control group can be made here: {refused}") from None
+
+
+def _make(folder: Path) -> None:
     folder.mkdir()
     if version() == 1:
         for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group
@@ -46,9 +54,26 @@ def make(folder: Path) -> None:
         return
     for controller in (folder.parent / "cgroup.controllers").read_text().split():
         with suppress(OSError):
-            (folder.parent / "cgroup.subtree_control").write_text(f"+{controller}")
+            _hand_down(controller, folder.parent)
     if lacking := _NEEDED - set((folder / "cgroup.controllers").read_text().split()):
         raise MissingError(f"no control group with {', '.join(sorted(lacking))} can be made here")
+
+
+def _hand_down(controller: str, folder: Path) -> None:
+    """Let a group's children have a controller. Raises OSError."""
+    wanted = folder / "cgroup.subtree_control"
+    try:
+        wanted.write_text(f"+{controller}")
+    except OSError as refused:
+        if refused.errno != errno.EBUSY:
+            raise
+        # A container's topmost group is not the kernel's: as any other it may not hold processes.
+        leaf = folder / "init"  # stays, with what else runs in the container
+        leaf.mkdir(exist_ok=True)
+        for process in (folder / "cgroup.procs").read_text().split():
+            with suppress(OSError):  # it has ended meanwhile
+                (leaf / "cgroup.procs").write_text(process)
+        wanted.write_text(f"+{controller}")
 
 
 def leave(process: int) -> None:

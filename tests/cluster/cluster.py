@@ -78,17 +78,20 @@ def cluster(purpose: str) -> Iterator[Cluster]:
 
 
 def left_of(cluster: Cluster) -> list[str]:
-    """What is still there of a cluster that has ended."""
+    """What is still there of a cluster that has ended, and what it has changed."""
     folder = str(cluster.control_plane.folder.parent)
-    paths = [Path(folder), Path("/sys/class/net") / BRIDGE, *cgroups.own()]
+    paths = [Path(folder), Path("/sys/class/net") / BRIDGE, *cgroups.own(), *cluster.node.made]
     left = [str(path) for path in paths if path.exists()]
+    for setting, value in cluster.node.settings.items():
+        if (now := setting.read_text()) != value:
+            left.append(f"{setting}: {now.strip()}, before {value.strip()}")
     for mount in Path("/proc/self/mounts").read_text().splitlines():
         if folder in mount or str(store()) in mount:
             left.append(mount)
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended meanwhile
             command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if folder in command:
+            if folder in command:  # a shim's names containerd's socket
                 left.append(command)
     return left
 

@@ -114,6 +114,7 @@ class ControlPlane(Access):
 
     def _start_etcd(self) -> str:
         clients, peers = (f"https://127.0.0.1:{port}" for port in self._ports[:2])
+        self.etcd = clients
         pki = self.folder / "pki"
         self._start(
             "etcd",

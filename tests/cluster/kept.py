@@ -16,7 +16,8 @@ from cluster import demo, images, places, tools
 from cluster.cluster import Cluster, cluster
 from cluster.containerd import Containerd
 from cluster.ledger import clear_dead, ledgers
-from cluster.processes import Identity
+from cluster.node import SERVICES
+from cluster.processes import Identity, without_proxy
 from cluster.progress import say, step
 from cluster.tools import MissingError
 
@@ -29,6 +30,7 @@ class Kept:
 
     keeper: int
     started: int
+    boot: str
     kubeconfig: str
     s3_endpoint: str
     s3_environment: dict[str, str]
@@ -39,19 +41,21 @@ class Kept:
         """The cluster that is up."""
         try:
             found = cls(**json.loads(_file().read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError):  # TypeError: another version of this wrote it
             return None
         return found if found.identity.is_alive() else None
 
     @property
     def identity(self) -> Identity:
         """Of the process that keeps it."""
-        return Identity(self.keeper, self.started)
+        return Identity(self.keeper, self.started, self.boot)
 
     def describe(self) -> str:
         """Lines for a shell to read."""
         lines = [f"export KUBECONFIG={self.kubeconfig}", f"export PATH={_programs()}:$PATH"]
         lines += [f"export {name}={value}" for name, value in self.s3_environment.items()]
+        if without_proxy() != os.environ:  # it would be asked for addresses of this machine
+            lines.append(f"export NO_PROXY={SERVICES[1]},$NO_PROXY")
         return "\n".join(lines)
 
 
@@ -135,6 +139,7 @@ def _write(started: Cluster) -> None:
     kept = Kept(
         me.pid,
         me.started,
+        me.boot,
         str(kubeconfig),
         started.s3.endpoint,
         started.s3.environment,

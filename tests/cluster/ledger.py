@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import places
-from cluster.processes import Identity
+from cluster.processes import Identity, boot_id
 
 
 class Ledger:
@@ -40,7 +40,10 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         owner = Identity.of(os.getpid())
         ledger = cls(folder / f"{uuid.uuid4().hex[:12]}.jsonl", owner, purpose)
-        ledger._write(owner=owner.pid, started=owner.started, purpose=purpose)
+        first = {"owner": owner.pid, "started": owner.started, "boot": owner.boot}
+        new = ledger.file.with_suffix(".new")  # nobody is to read a ledger without an owner
+        new.write_text(json.dumps({**first, "purpose": purpose}) + "\n")
+        new.rename(ledger.file)
         ledger._start_reaper()
         return ledger
 
@@ -50,17 +53,17 @@ class Ledger:
         try:
             with file.open() as lines:
                 first = json.loads(lines.readline())
-            owner = Identity(first["owner"], first["started"])
-            return cls(file, owner, first["purpose"])
+            return cls(file, _identity(first["owner"], first), first["purpose"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError):  # its owner died within its first write
+        except (ValueError, KeyError):  # nobody can say whose it was
             file.unlink(missing_ok=True)
             return None
 
     def process(self, name: str, identity: Identity) -> None:
         """Remember a process."""
-        self._write(process=name, pid=identity.pid, started=identity.started)
+        written = {"pid": identity.pid, "started": identity.started, "boot": identity.boot}
+        self._write(process=name, **written)
 
     def bridge(self, name: str) -> None:
         """Remember a network bridge that is about to be made."""
@@ -74,16 +77,20 @@ class Ledger:
         """Remember a folder that is about to be filled."""
         self._write(folder=str(folder))
 
-    def made(self, folder: Path) -> None:
-        """Make a folder and those above it where they are missing, to be removed if empty."""
-        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-            self._write(made=str(missing))
-            missing.mkdir()
+    def made(self, folder: Path) -> list[Path]:
+        """Make a folder and those above it where they are missing, to be removed if empty.
 
-    def setting(self, file: Path) -> None:
+        Those that were missing.
+        """
+        missing = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+        for path in missing:
+            self._write(made=str(path))
+            path.mkdir()
+        return missing
+
+    def setting(self, file: Path, value: str) -> None:
         """Remember a kernel setting as it is now, to be set so again."""
-        if file.exists():
-            self._write(setting=str(file), value=file.read_text())
+        self._write(setting=str(file), value=value)
 
     def _write(self, **entry: Any) -> None:
         with self.file.open("a") as lines:
@@ -143,10 +150,14 @@ def _parsed(line: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _identity(pid: int, entry: dict[str, Any]) -> Identity:
+    return Identity(pid, entry["started"], entry.get("boot") or boot_id())
+
+
 def _undo(entry: dict[str, Any]) -> str | None:
     """Undo one entry; what it was, if it was still there."""
     if "process" in entry:
-        identity = Identity(entry["pid"], entry["started"])
+        identity = _identity(entry["pid"], entry)
         if not identity.is_alive():
             return None
         identity.send(signal.SIGKILL)  # in an order that no graceful end would survive

@@ -38,10 +38,12 @@ OWN_FOLDERS = [
         "/var/lib/cni",
         "/var/log/containers",
         "/run/containerd",
+        "/run/netns",
         "/usr/libexec/kubernetes",
     )
 ]
 """Used by the node's programs whatever they are told; the node has them to itself."""
+
 KERNEL_SETTINGS = [
     Path("/proc/sys") / name
     for name in (
@@ -121,10 +123,17 @@ def _ip(*arguments: str) -> str:
 
 def _check_subnet() -> None:
     for route in json.loads(_ip("-json", "-4", "route", "show", "table", "all") or "[]"):
-        target = route["dst"].replace("default", "0.0.0.0/0")
-        network = ipaddress.ip_network(target, strict=False)
-        if network.prefixlen and route.get("dev") != BRIDGE and SUBNET.overlaps(network):
+        if takes_addresses(route):
             raise MissingError(f"{SUBNET} is in use here ({route}), and the pods need it")
+
+
+def takes_addresses(route: Mapping[str, str]) -> bool:
+    """Whether a route (of `ip -json route`) and the pods' network would take from each other.
+
+    A wider one, such as a VPN's, leaves these addresses to the bridge's own route.
+    """
+    network = ipaddress.IPv4Network(route["dst"].replace("default", "0.0.0.0/0"), strict=False)
+    return route.get("dev") != BRIDGE and network.subnet_of(SUBNET)
 
 
 class Node:
@@ -148,6 +157,10 @@ class Node:
         self._ledger = ledger
         self.socket = folder / "containerd.sock"
         self.containerd = Containerd(self.socket)
+        self.made: list[Path] = []
+        """Folders of the host that it lacked."""
+        self.settings = {file: file.read_text() for file in KERNEL_SETTINGS if file.exists()}
+        """The kernel's before the kubelet starts."""
         self._cgroups: list[Path] = []
         self._child: Child | None = None
         self._init: Identity | None = None
@@ -171,6 +184,12 @@ class Node:
             self._child.end()  # with it its children, had none been found
         for folder in self._cgroups:
             remove_cgroup(folder)
+
+    @property
+    def root(self) -> Path:
+        """The file system as the node's processes see it."""
+        assert self._init is not None
+        return Path(f"/proc/{self._init.pid}/root")
 
     def logs(self) -> dict[str, Path]:
         """The log of each program."""
@@ -208,9 +227,12 @@ class Node:
             self._cgroups.append(folder)
             cgroups.make(folder)
         for folder in OWN_FOLDERS:
-            self._ledger.made(folder)
-        for setting in KERNEL_SETTINGS:
-            self._ledger.setting(setting)
+            try:
+                self.made += self._ledger.made(folder)
+            except OSError as refused:
+                raise MissingError(f"a node needs {folder} to exist: {refused}") from None
+        for setting, value in self.settings.items():
+            self._ledger.setting(setting, value)
         here = Path(__file__).parent
         command: list[str | Path] = ["bash", here / "node_start.sh", *self._cgroups, "--"]
         command += ["unshare", "--mount", "--cgroup", "--pid", "--fork", "--mount-proc"]

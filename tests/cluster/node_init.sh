@@ -12,13 +12,11 @@ ctr() { command ctr --address "$FOLDER/containerd.sock" --namespace k8s.io "$@";
 private_mounts() {
   mount --make-rprivate /
   mount --make-rshared /   # the kubelet and runc hand mounts on between themselves
-  mkdir -p /run/netns
-  mount -t tmpfs tmpfs /run/netns
   # Folders that the kubelet, CNI and containerd's shims use whatever they are told: nothing of the
   # host's is to be seen or touched there. node.py has made those that were missing.
   local folder
   for folder in $OWN_FOLDERS; do
-    mount -t tmpfs tmpfs "$folder"
+    mount -t tmpfs -o mode=755 tmpfs "$folder"
   done
 }
 

@@ -7,16 +7,22 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+def boot_id() -> str:
+    """What no other start of this machine is called."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A process as nobody else can be: its id, and when it began (clock ticks after boot)."""
+    """A process as nobody else can be: its id, and when it began (clock ticks after a boot)."""
 
     pid: int
     started: int
+    boot: str = field(default_factory=boot_id)
 
     @classmethod
     def of(cls, pid: int) -> Identity:
@@ -28,7 +34,7 @@ class Identity:
 
     def is_alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        found = _stat(self.pid)
+        found = _stat(self.pid) if self.boot == boot_id() else None
         return found is not None and found[0] not in "ZX" and found[1] == self.started
 
     def send(self, number: signal.Signals) -> None:

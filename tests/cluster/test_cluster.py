@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from cluster import cgroups
 from cluster.cluster import Cluster
 from cluster.control_plane import ControlPlane
-from cluster.node import NodeLock, OccupiedError
+from cluster.node import OWN_FOLDERS, NodeLock, OccupiedError
 
 pytestmark = pytest.mark.e2e
 
@@ -124,6 +126,33 @@ def test_an_image_can_be_derived(cluster: Cluster) -> None:
 def test_there_is_one_node_on_a_machine(cluster: Cluster) -> None:
     with pytest.raises(OccupiedError, match=f"already: tests, process {os.getpid()}"):
         NodeLock("another")
+
+
+def test_a_node_sees_its_own_folders_where_the_host_has_others(cluster: Cluster) -> None:
+    for folder in OWN_FOLDERS:
+        inside = cluster.node.root / folder.relative_to("/")
+        assert inside.stat().st_dev != folder.stat().st_dev, folder
+    socket = "var/lib/kubelet/device-plugins/kubelet.sock"
+    assert (cluster.node.root / socket).is_socket()
+
+
+def read_from_etcd(control_plane: ControlPlane, client: str | None) -> str:
+    """What etcd tells of its health to a client with this certificate of the cluster's, or none."""
+    pki = control_plane.authority.folder
+    context = ssl.create_default_context(cafile=str(control_plane.authority.certificate))
+    if client:
+        context.load_cert_chain(pki / f"{client}.crt", pki / f"{client}.key")
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    with opener.open(f"{control_plane.etcd}/health", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_etcd_answers_nobody_without_a_certificate(control_plane: ControlPlane) -> None:
+    assert "true" in read_from_etcd(control_plane, "etcd")
+    with pytest.raises(OSError, match=r"certificate required|CERTIFICATE_REQUIRED|reset"):
+        read_from_etcd(control_plane, None)
 
 
 def test_writes_can_be_counted(control_plane: ControlPlane) -> None:

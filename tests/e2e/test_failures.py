@@ -26,7 +26,7 @@ def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
             "SecretNotFound",
             {
                 "results": {"s3": {"uri": "s3://evaluations/x", "secretName": "nobody-made-it"}},
-                "startDeadlineSeconds": 10,
+                "startDeadlineSeconds": 40,
             },
         ),
         "unreachable-s3": (
@@ -50,7 +50,7 @@ def runs(custom_image: str) -> dict[str, tuple[str, dict[str, Any]]]:
             "ImagePullFailed",
             {
                 "answerPod": {"image": "registry.invalid/nobody/made:it"},
-                "startDeadlineSeconds": 30,
+                "startDeadlineSeconds": 40,
             },
         ),
         "too-many-gpus": (
@@ -140,7 +140,7 @@ def test_what_is_refused_before_any_gpu(
         "missing-key": (
             "SecretNotFound",
             "AWS_SECRET_ACCESS_KEY",
-            {"results": {"s3": keyless}, "startDeadlineSeconds": 10},
+            {"results": {"s3": keyless}, "startDeadlineSeconds": 40},
         ),
         "missing-bucket": (
             "BucketNotFound",
