@@ -190,6 +190,12 @@ WAITS: list[tuple[str, str, str | None, bool]] = [
         "SecretNotFound",
         True,
     ),
+    (
+        "CreateContainerConfigError",
+        "failed to sync secret cache: timed out waiting for the condition",
+        "StartDeadlineExceeded",
+        False,
+    ),
     ("CreateContainerConfigError", 'configmap "x" not found', "ContainerStartFailed", True),
     ("CreateContainerError", "context deadline exceeded", "ContainerStartFailed", True),
     ("ContainerCreating", "", None, False),
@@ -277,13 +283,3 @@ def test_times_without_a_zone_are_utc_and_nonsense_is_none() -> None:
 )  # fmt: skip
 def test_lists_of_indexes_are_counted(text: Any, count: int) -> None:
     assert count_indexes(text) == count
-
-
-def test_a_kubelet_that_has_not_heard_of_a_secret_yet_waits_for_nobody() -> None:
-    said = "failed to sync secret cache: timed out waiting for the condition"
-    waiting = {"reason": "CreateContainerConfigError", "message": said}
-    states = [{"name": "runner", "state": {"waiting": waiting}}]
-    found = wait_of({"metadata": {}, "status": {"containerStatuses": states}})
-    assert found is not None
-    assert found.reason is reasons.START_DEADLINE_EXCEEDED
-    assert not found.for_a_person
