@@ -199,6 +199,7 @@ class ControlPlane(Access):
             f"--root-ca-file={self.folder / 'pki/ca.crt'}",
             "--use-service-account-credentials=true",
             "--controllers=*,-node-ipam-controller",
+            f"--flex-volume-plugin-dir={self.folder / 'plugins'}",  # else it makes one in /usr
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
         )
