@@ -2,25 +2,22 @@
 # Runs as any user that is not root, with a read-only root file system; writes nothing.
 ARG BASE=docker.io/library/python:3.11-slim
 
-FROM ${BASE} AS requirements
+FROM ${BASE} AS uv
 ARG UV_VERSION=0.13.9
 # Where the index's certificates are, if the base's own do not do.
 ARG SSL_CERT_FILE
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION}
-COPY pyproject.toml constraints.txt images/requirements.py /requirements/
-RUN python3 /requirements/requirements.py /requirements operator > /requirements/requirements.txt
 
 FROM ${BASE} AS dependencies
-ARG UV_VERSION=0.13.9
 ARG SSL_CERT_FILE
 # Another place, if this machine has a cache to mount.
 ARG UV_CACHE_DIR=/root/.cache/uv
-COPY --from=requirements /requirements/requirements.txt /requirements/constraints.txt /opt/evalrun/
-RUN --mount=type=bind,from=requirements,source=/usr/local/bin,target=/uv \
+COPY images/operator.txt /opt/evalrun/requirements.txt
+RUN --mount=type=bind,from=uv,source=/usr/local/bin,target=/uv \
     --mount=type=cache,target=/root/.cache/uv \
     /uv/uv venv --quiet --allow-existing --python "$(command -v python3)" /opt/evalrun \
     && VIRTUAL_ENV=/opt/evalrun UV_LINK_MODE=copy /uv/uv pip install --compile-bytecode \
-       --require-hashes -r /opt/evalrun/requirements.txt -c /opt/evalrun/constraints.txt \
+       --require-hashes -r /opt/evalrun/requirements.txt \
     && echo /opt/packages > "$(/opt/evalrun/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"
 
 FROM dependencies

@@ -60,6 +60,11 @@ constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --all-extras \
 	  pyproject.toml --output-file constraints.txt
+	@for extra in operator runner; do \
+	  $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --extra $$extra \
+	    --constraints constraints.txt pyproject.toml --output-file images/$$extra.txt || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## Remove what the other targets made in the checkout

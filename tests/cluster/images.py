@@ -18,6 +18,7 @@ class Image:
 
     name: str
     dockerfile: str
+    requirements: str
     packages: tuple[str, ...]
 
     @property
@@ -27,16 +28,18 @@ class Image:
 
 
 OPERATOR = Image(
-    "lmms-eval.io/operator:dev", "Dockerfile", ("crds/evalrun_api", "operator/evalrun_operator")
+    "lmms-eval.io/operator:dev",
+    "Dockerfile",
+    "images/operator.txt",
+    ("crds/evalrun_api", "operator/evalrun_operator"),
 )
 RUNNER = Image(
     "lmms-eval.io/runner:dev",
     "runner-image/Dockerfile",
+    "images/runner.txt",
     ("crds/evalrun_api", "runner-image/evalrun_runner"),
 )
 ALL = (OPERATOR, RUNNER)
-
-SHARED = (".dockerignore", "pyproject.toml", "constraints.txt", "images/requirements.py")
 
 
 def build(image: Image) -> StoredImage:
@@ -75,7 +78,7 @@ def _build(image: Image) -> StoredImage:
 
 def _inputs(image: Image) -> str:
     """Changes whenever the image may."""
-    files = [places.ROOT / name for name in (image.dockerfile, *SHARED)]
+    files = [places.ROOT / name for name in (".dockerignore", image.dockerfile, image.requirements)]
     for package in image.packages:
         files += sorted(_files(places.ROOT / package))
     base = tools.images()[tools.PYTHON].stat().st_mtime_ns

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from cluster import images
 from cluster.places import ROOT
@@ -15,18 +17,46 @@ from cluster.places import ROOT
 pytestmark = pytest.mark.decisions
 
 
-@pytest.mark.parametrize("extra", ["operator", "runner"])
-def test_each_requirement_of_an_image_is_pinned_and_hashed(extra: str) -> None:
-    script = str(ROOT / "images" / "requirements.py")
-    command = [sys.executable, script, str(ROOT), extra]
-    written = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    entries = re.split(r"\n(?=\S)", written.strip())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"][extra]
-    assert len(entries) == len({re.split(r"[<>=]", line)[0] for line in wanted})
-    for entry in entries:
+def entries(file: str) -> set[str]:
+    """Each a package's pin with its hashes."""
+    return set(re.split(r"\n(?=\S)", (ROOT / file).read_text().strip()))
+
+
+@pytest.mark.parametrize("image", images.ALL, ids=lambda image: image.dockerfile)
+def test_each_requirement_of_an_image_is_pinned_and_hashed_as_in_the_checkout(
+    image: images.Image,
+) -> None:
+    found = entries(image.requirements)
+    assert found <= entries("constraints.txt")
+    for entry in found:
         assert re.match(r"[\w.-]+==\S+", entry), entry
         assert "--hash=sha256:" in entry, entry
+
+
+@pytest.mark.parametrize("image", images.ALL, ids=lambda image: image.dockerfile)
+def test_the_requirements_of_an_image_are_all_that_the_extra_needs(image: images.Image) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = Path(image.requirements).stem
+    wanted = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    here = {canonicalize_name(re.split(r"==", it)[0]) for it in entries(image.requirements)}
+    assert needed_here(wanted) <= here
+
+
+def needed_here(requirements: list[str]) -> set[str]:
+    """Names of all packages that these need on this platform, as those installed here say."""
+    found: set[tuple[str, str]] = set()
+    waiting = [(Requirement(text), "") for text in requirements]
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        for wanted in {"", *requirement.extras}:
+            if (name, wanted) not in found:
+                found.add((name, wanted))
+                needs = metadata.requires(name) or []
+                waiting += [(Requirement(text), wanted) for text in needs]
+    return {name for name, _ in found}
 
 
 @pytest.mark.parametrize("image", images.ALL, ids=lambda image: image.dockerfile)
@@ -42,6 +72,6 @@ def test_an_image_is_built_anew_when_what_it_copies_changes(image: images.Image)
     dockerfile = (ROOT / image.dockerfile).read_text()
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
-    assert sources == {*image.packages, *images.SHARED} - {".dockerignore"}
+    assert sources == {*image.packages, image.requirements}
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {f"!{source}" for source in sources} <= set(ignored)
