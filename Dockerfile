@@ -2,18 +2,20 @@
 # Runs as any user that is not root, with a read-only root file system; writes nothing.
 ARG BASE=docker.io/library/python:3.11-slim
 
-FROM ${BASE} AS uv
+FROM ${BASE} AS requirements
 ARG UV_VERSION=0.13.9
 # Where the index's certificates are, if the base's own do not do.
 ARG SSL_CERT_FILE
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore uv==${UV_VERSION}
+COPY images/operator.txt /requirements.txt
 
 FROM ${BASE} AS dependencies
 ARG SSL_CERT_FILE
 # Another place, if this machine has a cache to mount.
 ARG UV_CACHE_DIR=/root/.cache/uv
-COPY images/operator.txt /opt/evalrun/requirements.txt
-RUN --mount=type=bind,from=uv,source=/usr/local/bin,target=/uv \
+# buildah mounts a cached stage only if something is copied from it too.
+COPY --from=requirements /requirements.txt /opt/evalrun/
+RUN --mount=type=bind,from=requirements,source=/usr/local/bin,target=/uv \
     --mount=type=cache,target=/root/.cache/uv \
     /uv/uv venv --quiet --allow-existing --python "$(command -v python3)" /opt/evalrun \
     && VIRTUAL_ENV=/opt/evalrun UV_LINK_MODE=copy /uv/uv pip install --compile-bytecode \

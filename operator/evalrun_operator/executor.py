@@ -93,7 +93,8 @@ class Executor:
         written = None
         if plan.status is not None and plan.status != observed.run.get("status"):
             uid = observed.run["metadata"]["uid"]
-            wait = 0.0 if plan.urgent or deletes else self._pacing.wait(uid)
+            more = _done(plan.status) > _done(observed.run.get("status") or {})
+            wait = 0.0 if plan.urgent or deletes else self._pacing.wait(uid, is_progress=more)
             if wait > 0:
                 again = wait if again is None else min(wait, again)
             else:
@@ -313,3 +314,8 @@ class Executor:
 def run_name(run: Doc) -> str:
     """A run's name in logs."""
     return f"{run['metadata']['namespace']}/{run['metadata']['name']}"
+
+
+def _done(status: Doc) -> int:
+    """Requests that a status says are done."""
+    return int((status.get("progress") or {}).get("requestsDone") or 0)

@@ -8,7 +8,7 @@ CROWD = 4096
 """Entries from which on it is worth looking for superfluous ones."""
 AHEAD = 2
 """Writes that a run may have in hand: that its pods have started, and their first progress. More
-would let an hour of silence buy a burst."""
+would let an hour of silence buy a burst. The last one is kept for progress."""
 
 
 class Pacing:
@@ -24,9 +24,12 @@ class Pacing:
         self._full_at: dict[str, float] = {}
         self._crowded = CROWD
 
-    def wait(self, uid: str) -> float:
-        """Seconds until the run's progress may be written; 0 for at once."""
-        spare = (AHEAD - 1) * self._interval
+    def wait(self, uid: str, *, is_progress: bool) -> float:
+        """Seconds until the run's status may be written; 0 for at once.
+
+        is_progress: more requests are done. What else can wait is a message or a count.
+        """
+        spare = (AHEAD - 1) * self._interval if is_progress else 0.0
         return max(self._full_at.get(uid, 0.0) - spare - self._clock(), 0.0)
 
     def written(self, uid: str) -> None:

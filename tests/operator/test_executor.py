@@ -126,7 +126,7 @@ def test_only_the_difference_is_sent_and_nothing_for_none(bench: Bench) -> None:
 
 def test_progress_waits_for_its_budget(bench: Bench) -> None:
     def progress(percent: int) -> float | None:
-        return bench.do(status={**WORKING, "progress": {"percent": percent}})
+        return bench.do(status={**WORKING, "progress": {"requestsDone": percent}})
 
     assert progress(1) is None  # the first two are free
     assert progress(2) is None
@@ -140,12 +140,12 @@ def test_progress_waits_for_its_budget(bench: Bench) -> None:
 
 def test_what_is_urgent_is_written_at_once_and_carries_the_progress(bench: Bench) -> None:
     bench.do(status=WORKING)
-    bench.do(status={**WORKING, "progress": {"percent": 1}})
+    bench.do(status={**WORKING, "progress": {"requestsDone": 1}})
     bench.time = 1
-    bench.do(status={"phase": "Scoring", "progress": {"percent": 100}}, urgent=True)
+    bench.do(status={"phase": "Scoring", "progress": {"requestsDone": 100}}, urgent=True)
     assert len(bench.api.patches) == 3
     bench.time = 2
-    assert bench.do(status={"phase": "Scoring", "progress": {"percent": 99}}) == 28
+    assert bench.do(status={"phase": "Scoring", "progress": {"requestsDone": 101}}) == 28
 
 
 def test_an_event_is_posted_only_with_a_status_and_once(bench: Bench) -> None:

@@ -20,15 +20,24 @@ class Clock:
 def test_two_are_in_hand_and_silence_buys_no_more() -> None:
     clock = Clock()
     paced = Pacing(30, clock)
-    assert paced.wait("a") == 0
+    assert paced.wait("a", is_progress=True) == 0
     clock.now = 3600
     paced.written("a")
-    assert paced.wait("a") == 0
+    assert paced.wait("a", is_progress=True) == 0
     paced.written("a")
-    assert paced.wait("a") == 30
+    assert paced.wait("a", is_progress=True) == 30
     clock.now += 29
-    assert paced.wait("a") == 1
-    assert paced.wait("b") == 0
+    assert paced.wait("a", is_progress=True) == 1
+    assert paced.wait("b", is_progress=True) == 0
+
+
+def test_the_last_one_in_hand_is_kept_for_progress() -> None:
+    clock = Clock()
+    paced = Pacing(30, clock)
+    assert paced.wait("a", is_progress=False) == 0
+    paced.written("a")
+    assert paced.wait("a", is_progress=False) == 30
+    assert paced.wait("a", is_progress=True) == 0
 
 
 def test_an_hour_holds_two_a_minute_and_what_was_in_hand() -> None:
@@ -36,7 +45,7 @@ def test_an_hour_holds_two_a_minute_and_what_was_in_hand() -> None:
     paced = Pacing(30, clock)
     writes = 0
     while clock.now < 3600:
-        if paced.wait("a") == 0:
+        if paced.wait("a", is_progress=True) == 0:
             paced.written("a")
             writes += 1
         clock.now += 1
