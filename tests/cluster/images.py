@@ -70,6 +70,7 @@ def _build(image: Image) -> StoredImage:
     assert after is not None
     if before is not None and before.id != after.id:
         with step("removing what nothing is built upon any more"):
+            buildah.run("rm", "--all")  # a build that failed or was killed leaves its own
             buildah.run("rmi", "--prune")
     stamp.parent.mkdir(exist_ok=True)
     stamp.write_text(json.dumps({"inputs": inputs, "image": found.id}))
