@@ -81,7 +81,10 @@ class Containerd:
         self.ctr("snapshots", "delete", new, check=False)  # of an interrupted call
         self.ctr("snapshots", "prepare", new, *parent)
         upper = _upper_folder(self.ctr("snapshots", "mounts", "/target", new))
-        subprocess.run(["cp", "--archive", "--link", f"{layer}/.", upper], check=True)
+        copy = ["cp", "--archive", f"{layer}/.", upper]
+        # While a buildah is at work its folder is a mount of its own, and no link leads out of it.
+        if subprocess.run([*copy, "--link"], check=False, capture_output=True).returncode:
+            subprocess.run(copy, check=True)
         self.ctr("snapshots", "commit", name, new)
 
     def derive(
