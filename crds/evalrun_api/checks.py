@@ -152,12 +152,60 @@ def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex
                 "Set it to 1, or leave it out",
             )
         )
-    if model.max_batch_size and model.batch_size > model.max_batch_size:
+    batches = [("spec.evaluation.batchSize", model.batch_size)] + [
+        (f"spec.benchmarks[{position}].batchSize", wanted.batch_size or 0)
+        for position, wanted in enumerate(spec.benchmarks)
+    ]
+    for where, batch in batches:
+        if model.max_batch_size and batch > model.max_batch_size:
+            faults.append(
+                Fault(
+                    where,
+                    f"backend {model.backend} refuses batches above {model.max_batch_size}",
+                    f"Set it to at most {model.max_batch_size}, or leave it out",
+                )
+            )
+    return faults
+
+
+def spreading_faults(spec: EvaluationRunSpec, model: ResolvedModel) -> list[Fault]:
+    """Contradictions in how the work is spread over shards, workers and accelerators."""
+    faults = []
+    asked = spec.parallelism
+    accelerators, per_worker = model.accelerators, model.accelerators_per_worker
+    where = "spec.parallelism"
+    if accelerators and accelerators % per_worker:
         faults.append(
             Fault(
-                "spec.evaluation.batchSize",
-                f"backend {model.backend} refuses batches above {model.max_batch_size}",
-                f"Set it to at most {model.max_batch_size}, or leave it out",
+                f"{where}.acceleratorsPerWorker",
+                f"{accelerators} accelerators do not divide into workers of {per_worker}",
+                f"Set acceleratorsPerShard to a multiple of {per_worker}",
+            )
+        )
+    elif accelerators and asked.workers_per_shard not in (None, accelerators // per_worker):
+        faults.append(
+            Fault(
+                f"{where}.workersPerShard",
+                f"{accelerators} accelerators of {per_worker} a worker make "
+                f"{accelerators // per_worker} workers",
+                "Leave it out where there are accelerators: acceleratorsPerWorker decides",
+            )
+        )
+    if not accelerators and asked.accelerators_per_worker is not None:
+        faults.append(
+            Fault(
+                f"{where}.acceleratorsPerWorker",
+                "the run has no accelerators",
+                "Leave it out, or use workersPerShard",
+            )
+        )
+    several = asked.shards > 1 or (asked.workers_per_shard or 1) > 1 or accelerators > per_worker
+    if spec.evaluation.max_tokens is not None and several:
+        faults.append(
+            Fault(
+                "spec.evaluation.maxTokens",
+                "tokens are counted by one process, and this run has several",
+                "Use one shard with one worker, or leave it out",
             )
         )
     return faults

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from evalrun_api.document import Document, JsonValue
+from evalrun_api.document import Document, JsonValue, Sha256
 
 RECORD_VERSION: Final = 1
+
+ErrorClass = Literal["Empty", "RequestFailed", "BackendError", "OutOfMemory", "Stalled", "Crashed"]
+"""How an answer fails to be one: it is empty; a server did not give it; the backend raised an
+error, or logged one and swallowed it; memory ran out with the request alone in its batch; it took
+longer than stallSeconds; the process that asked it died."""
 
 
 class RequestKey(NamedTuple):
@@ -19,6 +24,7 @@ class RequestKey(NamedTuple):
 
     ordinal: position among requests that agree in all the rest (mutual-information multiple
         choice asks two questions under one idx).
+    round: of an agentic request, whose rounds are journaled one by one.
     """
 
     group: str
@@ -28,6 +34,7 @@ class RequestKey(NamedTuple):
     idx: int
     repeat: int
     ordinal: int
+    round: int = 0
 
 
 class TokenUsage(Document):
@@ -44,7 +51,12 @@ class Record(Document):
     fingerprint: first 32 hex digits of the sha256 over what the model was asked.
     response: string, [log-likelihood, is greedy], or list of strings (one a round).
     error: class of the failure, when the answer is one.
+    attempts: how often in a row it was asked with this outcome.
     seconds: share of the chunk's wall time.
+    batch: in how large a batch it was asked, where that was smaller than planned.
+    device: what answered, as torch names it.
+    files: files that belong to the answer (images of a visual chain of thought): sha256 by the
+        name that stands in the response. They lie beside the segments.
     """
 
     v: Literal[1] = RECORD_VERSION
@@ -55,12 +67,16 @@ class Record(Document):
     idx: int
     repeat: int = 0
     ordinal: int = 0
+    round: int = 0
     fingerprint: str
     response: JsonValue
     tokens: TokenUsage | None = None
-    error: str | None = None
+    error: ErrorClass | None = None
     attempts: int = 1
     seconds: float = 0.0
+    batch: int | None = None
+    device: str | None = None
+    files: dict[str, Sha256] | None = None
 
     @property
     def key(self) -> RequestKey:
@@ -73,4 +89,5 @@ class Record(Document):
             self.idx,
             self.repeat,
             self.ordinal,
+            self.round,
         )

@@ -20,7 +20,13 @@ PLACEMENT_ARGS = frozenset(
 )
 """model_args that say where the weights lie or how fast a server is asked: none moves an answer."""
 
-RequestType = Literal["generate_until", "loglikelihood", "generate_until_multi_round"]
+RequestType = Literal[
+    "generate_until",
+    "loglikelihood",
+    "generate_until_multi_round",
+    "generate_until_agentic",
+    "generate_visual_cot",
+]
 
 
 class ModelLock(Document):
@@ -53,9 +59,15 @@ class TaskLock(Document):
 
 
 class GroupLock(Document):
-    """One settings group, its tasks in lmms-eval's order."""
+    """One settings group, its tasks in lmms-eval's order.
+
+    chunk_size: requests of a chunk. The n-th chunk of a task is its n-th so many requests, so this
+    and the number of requests are the table of chunks.
+    """
 
     name: str
+    batch_size: Annotated[int, Field(ge=1)]
+    chunk_size: Annotated[int, Field(ge=1)]
     tasks: Annotated[list[TaskLock], Field(min_length=1)]
 
 
@@ -70,8 +82,6 @@ class Lock(Document):
     answers: Sha256
     model: ModelLock
     versions: dict[str, str]
-    batch_size: Annotated[int, Field(ge=1)]
-    chunk_size: Annotated[int, Field(ge=1)]
     groups: Annotated[list[GroupLock], Field(min_length=1)]
 
     @property
@@ -106,8 +116,10 @@ def answers_digest(
         "versions": versions,
         "accelerated": plan.is_accelerated,  # how many of them does not matter
         "forceSimple": plan.force_simple,
-        "batchSize": plan.batch_size,
-        "chunkSize": plan.chunk_size,
+        "maxBatchSize": plan.max_batch_size,
+        "maxTokens": plan.max_tokens,
+        "applyChatTemplate": plan.apply_chat_template,
+        "fewShotAsMultiturn": plan.few_shot_as_multiturn,
         "seed": plan.seed.document(),
         "systemInstruction": plan.system_instruction,
         "customBenchmarks": sorted(custom.digest for custom in plan.custom_benchmarks),

@@ -8,14 +8,17 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from evalrun_api.document import Document, Sha256
+from evalrun_api.journal import ErrorClass
+from evalrun_api.judge import JudgeUsage
 from evalrun_api.plan import RunIdentity
 from evalrun_api.status import Score, StageSeconds
 
 MANIFEST_VERSION: Final = 1
 
-Determinism = Literal["Exact", "Batched", "Sampled", "Remote"]
-"""What could still move an answer of a run: nothing, the batch it shared, a random draw, or a
-server that we do not see into."""
+Determinism = Literal["Exact", "Batched", "Mixed", "Sampled", "Remote"]
+"""What could still move an answer of a run: nothing, the batch it shared, circumstances that were
+not planned (a batch made smaller, a request asked again alone, more than one kind of accelerator),
+a random draw, or a server that we do not see into."""
 
 
 class FileEntry(Document):
@@ -47,12 +50,13 @@ class GroupResults(Document):
 class TaskAnswers(Document):
     """Where the answers of one task came from.
 
-    invalid: answers that are errors or empty strings.
+    invalid: answers that are errors or empty strings. errors: the same by class.
     """
 
     task: str
     requests: int
     invalid: int
+    errors: dict[ErrorClass, int] = Field(default_factory=dict)
 
 
 class AnswerCounts(Document):
@@ -62,7 +66,21 @@ class AnswerCounts(Document):
     reused: int
     computed: int
     invalid: int
+    errors: dict[ErrorClass, int] = Field(default_factory=dict)
     tasks: list[TaskAnswers] = Field(default_factory=list)
+
+
+class Circumstances(Document):
+    """How answers were made otherwise than planned.
+
+    smaller_batch: answers asked in a smaller batch, after memory ran out.
+    asked_again: answers that a request gave only when asked again.
+    devices: what answered, by name.
+    """
+
+    smaller_batch: int = 0
+    asked_again: int = 0
+    devices: list[str] = Field(default_factory=list)
 
 
 class Provenance(Document):
@@ -71,6 +89,7 @@ class Provenance(Document):
     versions: dict[str, str]
     model_revision: str
     determinism: Determinism
+    circumstances: Circumstances = Field(default_factory=Circumstances)
 
 
 class Manifest(Document):
@@ -78,6 +97,7 @@ class Manifest(Document):
 
     plan: sha256 of plan.json. answers_digest: where the answers are.
     trusted: whether every benchmark is within integrity.maxInvalidFraction.
+    judge: what judging took; None without a judge.
     """
 
     version: Literal[1] = MANIFEST_VERSION
@@ -90,4 +110,5 @@ class Manifest(Document):
     answers: AnswerCounts
     trusted: bool
     provenance: Provenance
+    judge: JudgeUsage | None = None
     seconds: StageSeconds

@@ -12,8 +12,9 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Field, StringConstraints
 
 from evalrun_api.document import Document, JsonValue, ObjectName, RunName, Sha256, TaskName
+from evalrun_api.judge import JudgeSpec
 from evalrun_api.sources import ModelSource, VolumePath
-from evalrun_api.spec import IntegritySpec, SecuritySpec, SeedSpec
+from evalrun_api.spec import IntegritySpec, ReasoningTag, SecuritySpec, SeedSpec
 
 PLAN_VERSION: Final = 1
 MAX_PLAN_BYTES = 32 * 1024
@@ -61,6 +62,9 @@ class SettingsGroup(Document):
     """Benchmarks that share what lmms-eval takes once per evaluation.
 
     One group is one `evaluate()` call and one results file.
+
+    batch_size: requests that the backend answers at once. chunk_size: requests that are journaled
+    together, whole batches.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^g[0-9]{1,3}$")]
@@ -69,6 +73,8 @@ class SettingsGroup(Document):
     offset: int = 0
     few_shot: int | None = None
     repeats: int = 1
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    chunk_size: Annotated[int, Field(ge=1)] = 16
     generation: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -88,29 +94,45 @@ class Execution(NamedTuple):
 
     shards: int
     accelerators: int
+    workers: int
     offline: bool
+    stall_seconds: int
 
 
 class RunPlan(Document):
-    """Everything that the three steps need to know."""
+    """Everything that the three steps need to know.
+
+    batch_size: with which the backend is constructed, the largest of the groups'.
+    workers: processes of a pod that answer, each with `accelerators / workers` accelerators.
+    """
 
     version: Literal[1] = PLAN_VERSION
     run: RunIdentity
     model: ModelPlan
     force_simple: bool = False
     batch_size: Annotated[int, Field(ge=1)]
-    chunk_size: Annotated[int, Field(ge=1)]
+    max_batch_size: Annotated[int, Field(ge=1)] | None = None
     accelerators: Annotated[int, Field(ge=0)]
     shards: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1)] = 1
+    stall_seconds: Annotated[int, Field(ge=1)] = 1800
     seed: SeedSpec
     system_instruction: str | None = None
     process_with_media: bool = False
     log_samples: bool = True
+    few_shot_as_multiturn: bool = False
+    apply_chat_template: bool = False
+    reasoning_tags: list[ReasoningTag] | None = None
+    predict_only: bool = False
+    max_tokens: int | None = None
+    agentic_trace_mode: Literal["Basic", "Full"] = "Basic"
+    judge: JudgeSpec | None = None
     groups: Annotated[list[SettingsGroup], Field(min_length=1, max_length=100)]
     custom_benchmarks: list[CustomBenchmark] = Field(default_factory=list)
     store: StorePlan
     offline: bool = False
     reuse_answers: Literal["Auto", "Never"] = "Auto"
+    answers_retention_seconds: int | None = None
     integrity: IntegritySpec = Field(default_factory=IntegritySpec)
     security: SecuritySpec = Field(default_factory=SecuritySpec)
 
@@ -129,7 +151,9 @@ class RunPlan(Document):
     @property
     def execution(self) -> Execution:
         """How the work is spread."""
-        return Execution(self.shards, self.accelerators, self.offline)
+        return Execution(
+            self.shards, self.accelerators, self.workers, self.offline, self.stall_seconds
+        )
 
     def spread(self, execution: Execution) -> RunPlan:
         """The same plan, with the work spread so."""

@@ -15,6 +15,7 @@ from evalrun_api.checks import (
     model_faults,
     name_faults,
     profile_of,
+    spreading_faults,
     tasks_of,
 )
 from evalrun_api.digests import canonical_json, digest
@@ -30,7 +31,7 @@ from evalrun_api.plan import (
 )
 from evalrun_api.policy import security_faults
 from evalrun_api.profiles import ResolvedModel, resolve
-from evalrun_api.spec import EvaluationRun, EvaluationRunSpec, GenerationSpec
+from evalrun_api.spec import EvaluationRun, EvaluationRunSpec, GenerationSpec, ParallelismSpec
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,14 @@ def make_plan(
         spec.model,
         profile,
         accelerators=spec.parallelism.accelerators_per_shard,
+        accelerators_per_worker=spec.parallelism.accelerators_per_worker,
         batch_size=spec.evaluation.batch_size,
     )
     faults += model_faults(spec, model, surroundings.index)
+    faults += spreading_faults(spec, model)
     if faults:
         raise Refused(faults)
+    groups = _groups(spec, customs, model)
     plan = RunPlan(
         run=RunIdentity(namespace=run.metadata.namespace, name=run.metadata.name, uid=uid),
         model=ModelPlan(
@@ -74,15 +78,24 @@ def make_plan(
             requires=list(profile.requires),
         ),
         force_simple=spec.evaluation.force_simple,
-        batch_size=model.batch_size,
-        chunk_size=model.chunk_size,
+        batch_size=max(group.batch_size for group in groups),
+        max_batch_size=spec.evaluation.max_batch_size,
         accelerators=model.accelerators,
         shards=spec.parallelism.shards,
+        workers=workers(spec.parallelism, model),
+        stall_seconds=spec.stall_seconds,
         seed=spec.evaluation.seed,
         system_instruction=spec.evaluation.system_instruction,
         process_with_media=spec.evaluation.process_with_media,
         log_samples=spec.evaluation.log_samples,
-        groups=_groups(spec, customs),
+        few_shot_as_multiturn=spec.evaluation.few_shot_as_multiturn,
+        apply_chat_template=spec.evaluation.apply_chat_template,
+        reasoning_tags=spec.evaluation.reasoning_tags,
+        predict_only=spec.evaluation.predict_only,
+        max_tokens=spec.evaluation.max_tokens,
+        agentic_trace_mode=spec.evaluation.agentic_trace_mode,
+        judge=spec.evaluation.judge,
+        groups=groups,
         custom_benchmarks=[
             CustomBenchmark(
                 name=name,
@@ -96,6 +109,9 @@ def make_plan(
         store=store,
         offline=spec.cache.offline,
         reuse_answers=spec.cache.reuse_answers,
+        answers_retention_seconds=(
+            spec.results.answers_retention_seconds if spec.results else None
+        ),
         integrity=spec.integrity,
         security=spec.security,
     )
@@ -110,6 +126,13 @@ def make_plan(
     return Planned(plan, model, {name: dict(custom.spec.files) for name, custom in customs.items()})
 
 
+def workers(parallelism: ParallelismSpec, model: ResolvedModel) -> int:
+    """How many workers a pod has."""
+    if model.accelerators == 0:
+        return parallelism.workers_per_shard or 1
+    return model.accelerators // model.accelerators_per_worker
+
+
 def generation_arguments(*layers: GenerationSpec | None) -> dict[str, Any]:
     """lmms-eval's gen_kwargs of the given layers; later ones win."""
     merged: dict[str, Any] = {}
@@ -122,16 +145,21 @@ def generation_arguments(*layers: GenerationSpec | None) -> dict[str, Any]:
     return merged
 
 
-def _groups(spec: EvaluationRunSpec, customs: Mapping[str, Benchmark]) -> list[SettingsGroup]:
+def _groups(
+    spec: EvaluationRunSpec, customs: Mapping[str, Benchmark], model: ResolvedModel
+) -> list[SettingsGroup]:
     """Benchmarks gathered by equal settings, in the order in which the settings first appear."""
     gathered: dict[bytes, tuple[dict[str, Any], list[str]]] = {}
     evaluation = spec.evaluation
     for wanted in spec.benchmarks:
+        batch = wanted.batch_size or model.batch_size
         settings: dict[str, Any] = {
             "limit": wanted.limit,
             "offset": wanted.offset or 0,
             "few_shot": wanted.few_shot if wanted.few_shot is not None else evaluation.few_shot,
             "repeats": wanted.repeats or evaluation.repeats or 1,
+            "batch_size": batch,
+            "chunk_size": max(model.chunk_size // batch, 1) * batch,
             "generation": generation_arguments(spec.generation, wanted.generation),
         }
         _, tasks = gathered.setdefault(canonical_json(settings), (settings, []))

@@ -32,7 +32,8 @@ class Policy(Document):
         default=False, description="Images other than the operator's."
     )
     allow_endpoints: bool = Field(
-        default=False, description="Model servers of a run's choice (model.source.endpoint)."
+        default=False,
+        description="Servers of a run's choice (model.source.endpoint, evaluation.judge).",
     )
     service_accounts: Names = Field(
         default_factory=list, description="Service accounts that pods may run under."
@@ -83,6 +84,8 @@ def cluster_faults(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:
             faults += _pod_faults(f"spec.{to_camel(name)}", settings, policy)
     if spec.model.source.endpoint is not None and not policy.allow_endpoints:
         faults.append(Fault("spec.model.source.endpoint", _REFUSED, "Ask the administrator"))
+    if spec.evaluation.judge is not None and not policy.allow_endpoints:
+        faults.append(Fault("spec.evaluation.judge.endpoint", _REFUSED, "Ask the administrator"))
     results = spec.results
     inline = results is not None and (results.s3 is not None or results.volume is not None)
     if inline and not policy.allow_inline_stores:

@@ -98,6 +98,7 @@ class ResolvedModel:
     max_batch_size: int | None
     chunk_size: int
     accelerators: int
+    accelerators_per_worker: int
     memory: str | None
     shared_memory: str | None
     endpoint: bool
@@ -138,8 +139,9 @@ def resolve(
     *,
     accelerators: int | None,
     batch_size: int | None,
+    accelerators_per_worker: int | None = None,
 ) -> ResolvedModel:
-    """Decide the model from the run (`model`, `accelerators`, `batch_size`) and its profile."""
+    """Decide the model from the run (all but `profile`) and its profile."""
     of_profile = f"profile {profile.name}"
     origins: dict[str, str] = {}
 
@@ -148,19 +150,28 @@ def resolve(
         return default if asked is None else asked
 
     repo = model.source.hugging_face.repo if model.source.hugging_face else ""
-    size = model.size or size_in_name(repo) or profile.default_size
+    known_size = model.size or size_in_name(repo)
+    size = known_size or profile.default_size
     row = _row(profile, size)
     origin_of_size = f"{of_profile}, up to {row.up_to}" if row and size else of_profile
     count = accelerators if accelerators is not None else (row.accelerators if row else 0)
     origins["accelerators"] = "run" if accelerators is not None else origin_of_size
     origins["memory"] = origin_of_size
 
+    if accelerators_per_worker is not None:
+        per_worker, origins["acceleratorsPerWorker"] = accelerators_per_worker, "run"
+    else:
+        # A model of unknown size gets all: with too few it would not load.
+        fitting = row is not None and row.accelerators > 0 and count % row.accelerators == 0
+        per_worker = row.accelerators if row and known_size and fitting else count
+        origins["acceleratorsPerWorker"] = origin_of_size
+
     layers = [(profile.args, of_profile)]
     if row:
         layers.append((row.args, origin_of_size))
     if count == 0 and not profile.endpoint:
         layers.append((profile.cpu_args, f"{of_profile}, without accelerator"))
-    if count > 1:
+    if per_worker > 1:
         layers.append((profile.multi_args, f"{of_profile}, several accelerators"))
     layers.append((model.args, "run"))
     args: dict[str, Any] = {}
@@ -179,6 +190,7 @@ def resolve(
         max_batch_size=profile.max_batch_size,
         chunk_size=max(profile.chunk_size // batch, 1) * batch,
         accelerators=count,
+        accelerators_per_worker=max(per_worker, 1),
         memory=row.memory if row else None,
         shared_memory=profile.shared_memory,
         endpoint=profile.endpoint,

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from evalrun_api.document import Document
+from evalrun_api.journal import ErrorClass
 
 PROGRESS_VERSION: Final = 1
 MAX_BODY_BYTES: Final = 128 * 1024
@@ -31,6 +32,8 @@ class Progress(Document):
     activity: what it does now, in a few words.
     requests_done: reused and computed ones, of this process' share.
     requests_per_second: of computed answers, over the last half minute.
+    errors: answers that failed for good, by class.
+    restarts: workers that were started anew.
     """
 
     version: Literal[1] = PROGRESS_VERSION
@@ -40,6 +43,8 @@ class Progress(Document):
     requests_total: Count = 0
     reused: Count = 0
     computed: Count = 0
+    errors: dict[ErrorClass, Count] = Field(default_factory=dict)
+    restarts: Count = 0
     requests_per_second: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     eta_seconds: Seconds | None = None
     elapsed_seconds: Seconds = 0.0

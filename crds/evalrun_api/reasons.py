@@ -224,6 +224,31 @@ NO_RESULTS = _reason(
     "Read the log; the task's scorer is the place to look.",
 )
 
+STALLED = _reason(
+    "Stalled",
+    ExitCode.INTERNAL,
+    "No request was finished within stallSeconds, and starting the worker anew did not help.",
+    "Read the stacks in the log; set stallSeconds higher if the model is only slow.",
+)
+WORKER_FAILED = _reason(
+    "WorkerFailed",
+    ExitCode.INTERNAL,
+    "A process that answers died more often than it may be started anew.",
+    "Read the end of the log: a crash of the backend or of its driver leaves its stack there.",
+)
+JUDGE_UNAVAILABLE = _reason(
+    "JudgeUnavailable",
+    ExitCode.STORE,
+    "The judge cannot be reached, or keeps failing; verdicts that it gave are stored.",
+    "Check evaluation.judge.endpoint, its model and its key, then run it again.",
+)
+JUDGE_BUDGET_EXCEEDED = _reason(
+    "JudgeBudgetExceeded",
+    ExitCode.INVALID,
+    "Judging would take more than evaluation.judge.budget allows.",
+    "Raise the budget; verdicts that were given are kept and cost nothing again.",
+)
+
 # What the operator finds, without a word from the runner. The exit code is the class.
 SECRET_NOT_FOUND = _reason(
     "SecretNotFound",

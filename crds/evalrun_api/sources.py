@@ -109,3 +109,8 @@ class ResultsSpec(Document):
     volume: VolumePath | None = Field(
         default=None, description="A folder on a volume, where the policy allows it."
     )
+    answers_retention_seconds: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="How long answers are kept after the last run that used them; evalrun gc "
+        "removes older ones. For ever by default.",
+    )

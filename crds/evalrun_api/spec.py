@@ -15,6 +15,7 @@ from evalrun_api.document import (
     ShortText,
     TaskName,
 )
+from evalrun_api.judge import JudgeSpec
 from evalrun_api.pods import PodSettings
 from evalrun_api.sources import ModelSource, ResultsSpec, VolumePath
 
@@ -116,6 +117,9 @@ class RequestedBenchmark(Document):
     repeats: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Answers to each request, for stability metrics."
     )
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="Requests a backend answers at once, for this benchmark alone."
+    )
     generation: GenerationSpec | None = Field(
         default=None, description="Generation arguments for this benchmark alone."
     )
@@ -134,14 +138,36 @@ class SeedSpec(Document):
     )
 
 
+class ReasoningTag(Document):
+    """What marks the part of an answer in which a model thinks aloud."""
+
+    start: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Opens it, for example <think>."
+    )
+    end: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Closes it, for example </think>."
+    )
+
+
 class EvaluationSettings(Document):
     """How lmms-eval evaluates: the rest of what its command line can be told."""
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         default=None, description="Requests a backend answers at once; from the profile by default."
     )
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None,
+        description="max_batch_size of the backend, where it has such an argument. Batches are "
+        "fixed before the run all the same.",
+    )
     few_shot: Annotated[int, Field(ge=0, le=1000)] | None = Field(
         default=None, description="Worked examples in each prompt, for all benchmarks."
+    )
+    few_shot_as_multiturn: bool = Field(
+        default=False, description="Give the worked examples as turns of a conversation."
+    )
+    apply_chat_template: bool = Field(
+        default=False, description="Put text prompts through the model's chat template."
     )
     repeats: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Answers to each request, for all benchmarks."
@@ -155,6 +181,26 @@ class EvaluationSettings(Document):
     )
     process_with_media: bool = Field(
         default=False, description="Give the scorer the documents' media too."
+    )
+    reasoning_tags: Annotated[list[ReasoningTag], Field(max_length=8)] | None = Field(
+        default=None,
+        description="What is cut out of answers before they are scored; an empty list cuts "
+        "nothing. lmms-eval's own tags, or the task's, by default.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    predict_only: bool = Field(
+        default=False, description="Only answer; compute no metric. The run has no score then."
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=2**53)] | None = Field(
+        default=None,
+        description="Stop asking once this many tokens are used. Counted by one process, so it "
+        "is refused with more than one shard or worker.",
+    )
+    agentic_trace_mode: Literal["Basic", "Full"] = Field(
+        default="Basic", description="What is kept of an agentic benchmark's rounds."
+    )
+    judge: JudgeSpec | None = Field(
+        default=None, description="The model that judges answers, for benchmarks that need one."
     )
     log_samples: bool = Field(
         default=True, description="Keep each document's answer and metrics beside the results."
@@ -170,6 +216,17 @@ class ParallelismSpec(Document):
     accelerators_per_shard: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None,
         description="Accelerators of one pod; from the profile by default. 0: CPU or endpoint.",
+    )
+    accelerators_per_worker: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Accelerators of one worker, a process with a copy of the model; a pod has as "
+        "many workers as fit. By default what the profile gives a model of this size, or all of "
+        "the pod's where that does not divide them.",
+    )
+    workers_per_shard: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="Workers of one pod, where accelerators do not say it (CPU, endpoint); 1 by "
+        "default.",
     )
     resource_name: Annotated[
         str, StringConstraints(max_length=128, pattern=r"^[a-z0-9.\-]+/[A-Za-z0-9.\-_]+$")
@@ -196,6 +253,10 @@ class IntegritySpec(Document):
 
     max_invalid_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.01, description="Largest share of invalid answers of a trusted benchmark."
+    )
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=1,
+        description="How often a request whose answer is empty or failed is asked again, alone.",
     )
     on_violation: Literal["Fail", "Mark"] = Field(
         default="Fail", description="Fail the run, or only mark its score as not trusted."
@@ -228,6 +289,7 @@ EXECUTION_FIELDS = (
     "scorePod",
     "activeDeadlineSeconds",
     "startDeadlineSeconds",
+    "stallSeconds",
     "retryLimit",
 )
 """Of the spec: what may change while the run is suspended."""
@@ -298,6 +360,11 @@ class EvaluationRunSpec(Document):
     )
     start_deadline_seconds: Annotated[int, Field(ge=1)] = Field(
         default=600, description="Longest time in which a pod has to start."
+    )
+    stall_seconds: Annotated[int, Field(ge=10)] = Field(
+        default=1800,
+        description="Longest time without one finished request; a worker that exceeds it is "
+        "started anew.",
     )
     retry_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=3, description="Failures that each shard may have."

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from evalrun_api.document import Document, ShortText
+from evalrun_api.journal import ErrorClass
 
 Phase = Literal[
     "Pending", "Queued", "Preparing", "Answering", "Scoring", "Suspended", "Succeeded", "Failed"
@@ -92,6 +93,9 @@ class AnswerStatus(Document):
     reused: Count = Field(default=0, description="Answers that were there when the run was locked.")
     computed: Count = Field(default=0, description="Answers that this run computed.")
     invalid: Count = Field(default=0, description="Answers that are errors or empty.")
+    errors: dict[ErrorClass, Count] = Field(
+        default_factory=dict, description="Invalid answers by class."
+    )
 
 
 class Score(Document):
@@ -140,7 +144,12 @@ class UsageStatus(Document):
     """What the run cost."""
 
     gpu_seconds: Number | None = Field(default=None, description="Accelerator-seconds held.")
+    gpu_idle_seconds: Number | None = Field(
+        default=None, description="Of these, the ones in which no request was being answered."
+    )
     cost: Number | None = Field(default=None, description="At the administrator's price.")
+    judge_requests: Count | None = Field(default=None, description="Requests sent to the judge.")
+    judge_cost: Number | None = Field(default=None, description="At the run's prices.")
 
 
 class StageSeconds(Document):
@@ -149,6 +158,7 @@ class StageSeconds(Document):
     queue: Count = Field(default=0, description="Waiting for admission.")
     start: Count = Field(default=0, description="Scheduling, pulling, importing.")
     load: Count = Field(default=0, description="Loading weights.")
+    decode: Count = Field(default=0, description="Decoding media, without answering meanwhile.")
     generate: Count = Field(default=0, description="Answering.")
     idle: Count = Field(default=0, description="Holding accelerators without answering.")
     score: Count = Field(default=0, description="Scoring.")
@@ -160,7 +170,7 @@ class ProvenanceStatus(Document):
     image: Text | None = Field(default=None, description="Image with digest.")
     lmms_eval: Text | None = Field(default=None, description="Version of lmms-eval.")
     model_revision: Text | None = Field(default=None, description="Commit or content digest.")
-    determinism: Literal["Exact", "Batched", "Sampled", "Remote"] | None = Field(
+    determinism: Literal["Exact", "Batched", "Mixed", "Sampled", "Remote"] | None = Field(
         default=None, description="What could still move an answer."
     )
 

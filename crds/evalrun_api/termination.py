@@ -11,6 +11,8 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from evalrun_api.document import Document
+from evalrun_api.journal import ErrorClass
+from evalrun_api.judge import JudgeUsage
 from evalrun_api.manifest import Determinism
 from evalrun_api.plan import RunIdentity
 from evalrun_api.progress import Count, StepName
@@ -30,7 +32,9 @@ class TerminationMessage(Document):
     requests_total: of all benchmarks and shards; None before the run is locked.
     answered_before: answers that were in the journal when the run was locked.
     lmms_eval, model_revision: what prepare locked; a long revision is cut.
-    seconds: where this process' time went.
+    seconds: where this process' time went; with several workers, their mean.
+    errors: invalid answers by class. restarts: workers that were started anew.
+    judge: what judging took.
     """
 
     version: Literal[1] = TERMINATION_VERSION
@@ -43,6 +47,9 @@ class TerminationMessage(Document):
     reused: Count = 0
     computed: Count = 0
     invalid: Count = 0
+    errors: dict[ErrorClass, Count] = Field(default_factory=dict)
+    restarts: Count = 0
+    judge: JudgeUsage | None = None
     scores: Annotated[list[Score], Field(max_length=10)] = Field(default_factory=list)
     results_uri: Annotated[str, Field(max_length=1024)] | None = None
     results_digest: Annotated[str, Field(max_length=64)] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evalrun_api.benchmark import Benchmark
-from evalrun_api.checks import Surroundings, model_faults
+from evalrun_api.checks import Surroundings, model_faults, spreading_faults
 from evalrun_api.errors import EvalrunError, Fault, Refused
 from evalrun_api.index import builtin_index, near
 from evalrun_api.operator_config import OperatorConfig
@@ -78,9 +78,10 @@ def check_again(
         spec.model,
         profile,
         accelerators=plan.accelerators,
+        accelerators_per_worker=spec.parallelism.accelerators_per_worker,
         batch_size=spec.evaluation.batch_size,
     )
-    found = model_faults(spec, model, builtin_index())
+    found = model_faults(spec, model, builtin_index()) + spreading_faults(spec, model)
     faults += [fault for fault in found if fault.where.startswith("spec.parallelism")]
     if plan.is_accelerated != given.is_accelerated:
         what = (

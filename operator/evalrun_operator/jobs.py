@@ -58,10 +58,20 @@ def effective_plan(snapshot: Snapshot, run: EvaluationRun) -> RunPlan:
     A number of accelerators that the run leaves to its profile stays as the snapshot has it: the
     profiles of a later release change no run that has begun.
     """
-    spread, accelerators = run.spec.parallelism, run.spec.parallelism.accelerators_per_shard
+    spread, before = run.spec.parallelism, snapshot.plan
+    accelerators = spread.accelerators_per_shard
     if accelerators is None:
-        accelerators = snapshot.plan.accelerators
-    return snapshot.plan.spread(Execution(spread.shards, accelerators, run.spec.cache.offline))
+        accelerators = before.accelerators
+    if accelerators == 0:
+        workers = spread.workers_per_shard or 1
+    else:
+        per_worker = spread.accelerators_per_worker or before.accelerators // before.workers
+        workers = 1 if accelerators % max(per_worker, 1) else accelerators // max(per_worker, 1)
+    return before.spread(
+        Execution(
+            spread.shards, accelerators, workers, run.spec.cache.offline, run.spec.stall_seconds
+        )
+    )
 
 
 def execution_digest(run: EvaluationRun) -> str:

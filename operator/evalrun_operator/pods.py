@@ -201,6 +201,7 @@ def _resolved(run: EvaluationRun) -> ResolvedModel:
         model,
         profile,
         accelerators=run.spec.parallelism.accelerators_per_shard,
+        accelerators_per_worker=run.spec.parallelism.accelerators_per_worker,
         batch_size=run.spec.evaluation.batch_size,
     )
 

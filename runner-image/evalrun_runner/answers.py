@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import RECORD_VERSION, Record, RequestKey, TokenUsage
+from evalrun_runner.request_list import Request
 from evalrun_runner.stores import Store
 
 MAX_SEGMENT_BYTES = 1 << 30
@@ -63,6 +64,11 @@ def read_answers(store: Store, prefix: str) -> Answers:
             if at not in found or _rank(answer) > _rank(found[at]):
                 found[at] = answer
     return found
+
+
+def answer_to(answers: Answers, request: Request) -> Answer | None:
+    """What the journal holds for exactly this request."""
+    return answers.get((request.key, request.fingerprint))
 
 
 def _rank(answer: Answer) -> tuple[bool, int]:

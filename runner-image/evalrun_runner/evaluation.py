@@ -95,7 +95,7 @@ class Evaluator:
                 model_args=model_args_text(plan),
                 tasks=list(group.tasks),
                 num_fewshot=group.few_shot,
-                batch_size=plan.batch_size,
+                batch_size=group.batch_size,
                 limit=group.limit,
                 offset=group.offset,
                 log_samples=True,
@@ -128,7 +128,7 @@ class Evaluator:
         arguments.model = plan.model.backend
         arguments.model_args = model_args_text(plan)
         arguments.tasks = ",".join(group.tasks)
-        arguments.batch_size = plan.batch_size
+        arguments.batch_size = group.batch_size
         arguments.limit = group.limit
         arguments.offset = group.offset
         arguments.num_fewshot = group.few_shot

@@ -45,8 +45,6 @@ def prepare(setting: Setting) -> Lock:
         answers=answers_digest(plan, model, versions, groups),
         model=model,
         versions=versions,
-        batch_size=plan.batch_size,
-        chunk_size=plan.chunk_size,
         groups=groups,
     )
     _write(setting, lock)
@@ -81,7 +79,9 @@ def census(setting: Setting, group: SettingsGroup) -> GroupLock:
     if missing:
         where = f"benchmark {', '.join(sorted(missing))}"
         raise fail(reasons.BENCHMARK_UNUSABLE, where, "it asks the model nothing")
-    return GroupLock(name=group.name, tasks=tasks)
+    return GroupLock(
+        name=group.name, batch_size=group.batch_size, chunk_size=group.chunk_size, tasks=tasks
+    )
 
 
 def _refuse_repeated_tasks(groups: list[GroupLock]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from evalrun_api.journal import ErrorClass
 from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
@@ -52,6 +53,17 @@ class Report:
             "evalrun_runner_requests_expected",
             "Requests of this process' share.",
             ["task"],
+            registry=self.registry,
+        )
+        self._failed = Counter(
+            "evalrun_runner_invalid_answers",
+            "Answers that failed for good, by class.",
+            ["error"],
+            registry=self.registry,
+        )
+        self._restarts = Counter(
+            "evalrun_runner_worker_restarts",
+            "Workers that were started anew.",
             registry=self.registry,
         )
         self._stage = Gauge(
@@ -99,6 +111,19 @@ class Report:
             )
         self._requests.labels(task, "computed").inc(count)
 
+    def failed(self, error: ErrorClass, count: int = 1) -> None:
+        """Answers that failed for good, of those that were computed."""
+        with self._lock:
+            errors = dict(self._message.errors)
+            errors[error] = errors.get(error, 0) + count
+            self._message = self._message.model_copy(update={"errors": errors})
+        self._failed.labels(error).inc(count)
+
+    def restarted(self) -> None:
+        """A worker was started anew."""
+        self.conclude(restarts=self._message.restarts + 1)
+        self._restarts.inc()
+
     def stage(self, name: str, seconds: float) -> None:
         """Time spent in a stage (load, generate, score…)."""
         self._stage.labels(name).set(seconds)
@@ -137,6 +162,8 @@ class Report:
             requests_total=total,
             reused=message.reused,
             computed=message.computed,
+            errors=message.errors,
+            restarts=message.restarts,
             requests_per_second=round(rate, 3),
             eta_seconds=round((total - finished) / rate, 1) if rate and total > finished else None,
             elapsed_seconds=round(now - self._begun, 3),

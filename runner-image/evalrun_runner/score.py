@@ -23,12 +23,12 @@ from evalrun_api.manifest import (
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_api.status import StageSeconds
 from evalrun_runner import layout
-from evalrun_runner.answer import answer_to, verify
-from evalrun_runner.answers import Answers, read_answers
+from evalrun_runner.answers import Answers, answer_to, read_answers
 from evalrun_runner.failures import describe
 from evalrun_runner.request_list import keyed
 from evalrun_runner.results import headline_scores, store_results
 from evalrun_runner.setting import Setting
+from evalrun_runner.share import verify
 
 log = logging.getLogger(__name__)
 

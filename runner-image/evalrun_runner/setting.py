@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 class Setting:
     """One process at work on one plan.
 
-    shard: which share of the chunks is this process'; of `plan.shards`.
+    shard: which share of the chunks is this pod's; of `plan.shards`.
+    worker: which part of that is this process'; of `plan.workers`. None: all of it.
     seconds: wall time by stage, as far as this process has seen them.
     """
 
@@ -43,6 +44,7 @@ class Setting:
     stop: StopRequest
     writer: str
     shard: int | None = None
+    worker: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _evaluator: Evaluator | None = None
 

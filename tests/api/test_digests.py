@@ -132,7 +132,8 @@ OTHER = "f" * 64
 
 
 def groups(**changes: Any) -> list[GroupLock]:
-    return [GroupLock(name="g0", tasks=[TASK.model_copy(update=changes)])]
+    tasks = [TASK.model_copy(update=changes)]
+    return [GroupLock(name="g0", batch_size=1, chunk_size=16, tasks=tasks)]
 
 
 def address(plan: RunPlan) -> str:
@@ -164,7 +165,6 @@ def plan() -> RunPlan:
                 "args": {"device_map": "cuda", "dtype": "bfloat16"},
             },
             "batchSize": 1,
-            "chunkSize": 16,
             "accelerators": 1,
             "seed": {},
             "groups": [{"name": "g0", "tasks": ["mme"]}],
@@ -182,8 +182,12 @@ execution = st.fixed_dictionaries(
         "store": texts.map(lambda name: {"uri": f"s3://{name}", "region": name}),
         "run": texts.map(lambda name: {"namespace": name, "name": name, "uid": name}),
         "offline": st.just(True),
+        "workers": st.integers(2, 64),
+        "stallSeconds": st.integers(2, 64),
+        "batchSize": st.integers(2, 64),  # the backend's largest; the groups' are what counts
+        "answersRetentionSeconds": st.just(0),
         "logSamples": st.just(False),
-        "integrity": st.just({"maxInvalidFraction": 0.5, "onViolation": "Mark"}),
+        "integrity": st.just({"maxInvalidFraction": 0.5, "retries": 3, "onViolation": "Mark"}),
     },
 )
 
@@ -218,8 +222,12 @@ DETERMINANTS: list[tuple[str, Any]] = [
     ("model.args.dtype", "float32"),
     ("model.args.use_cache", False),
     ("forceSimple", True),
-    ("batchSize", 2),
-    ("chunkSize", 32),
+    ("groups.0.batchSize", 2),
+    ("groups.0.chunkSize", 32),
+    ("maxBatchSize", 2),
+    ("maxTokens", 1000),
+    ("applyChatTemplate", True),
+    ("fewShotAsMultiturn", True),
     ("seed.python", 1),
     ("seed.numpy", 1),
     ("seed.torch", 1),
@@ -289,8 +297,6 @@ def test_a_lock_counts_its_requests(plan: RunPlan) -> None:
         answers=address(plan),
         model=MODEL,
         versions=VERSIONS,
-        batch_size=1,
-        chunk_size=16,
         groups=[*groups(requests=7), *groups(requests=5)],
     )
     assert lock.requests_total == 12

@@ -21,6 +21,7 @@ IDENTITY: dict[str, Any] = {
     "idx": 0,
     "repeat": 0,
     "ordinal": 0,
+    "round": 0,
 }
 
 

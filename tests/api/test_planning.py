@@ -26,7 +26,7 @@ def test_a_plan_has_nothing_left_to_choose(run_plan: RunPlan) -> None:
     assert run_plan.model.backend == "llava_hf"
     assert run_plan.model.source_arg == "pretrained"
     assert run_plan.model.args == {"attn_implementation": "sdpa", "device_map": "cuda"}
-    assert (run_plan.batch_size, run_plan.chunk_size) == (1, 16)
+    assert (run_plan.batch_size, run_plan.groups[0].chunk_size) == (1, 16)
     assert (run_plan.accelerators, run_plan.shards) == (1, 1)
     assert run_plan.seed.model_dump() == {
         "python": 0,
@@ -156,7 +156,7 @@ def test_a_run_may_name_a_backend_alone(plan_run: Plan) -> None:
 def test_an_endpoint_run_is_remote_and_holds_no_accelerator(plan_run: Plan) -> None:
     plan = plan_run(model={"profile": "openai", "source": SERVER}).plan
     assert plan.is_remote
-    assert (plan.accelerators, plan.batch_size, plan.chunk_size) == (0, 64, 512)
+    assert (plan.accelerators, plan.batch_size, plan.groups[0].chunk_size) == (0, 64, 512)
 
 
 def test_a_backend_without_a_profile_may_take_its_weights_by_another_argument(

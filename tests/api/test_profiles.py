@@ -45,11 +45,18 @@ def decide(
     *,
     accelerators: int | None = None,
     batch_size: int | None = None,
+    accelerators_per_worker: int | None = None,
     **fields: Any,
 ) -> ResolvedModel:
     chosen = PROFILES[profile] if isinstance(profile, str) else profile
     spec = model(profile=chosen.name, **fields)
-    return resolve(spec, chosen, accelerators=accelerators, batch_size=batch_size)
+    return resolve(
+        spec,
+        chosen,
+        accelerators=accelerators,
+        batch_size=batch_size,
+        accelerators_per_worker=accelerators_per_worker,
+    )
 
 
 def test_the_profiles_of_this_release() -> None:
@@ -162,10 +169,19 @@ def test_without_accelerators_the_model_goes_to_the_cpu(profile: str, device_map
     assert resolved.args.get("attn_implementation") != "flash_attention_2"
 
 
-def test_two_accelerators_are_both_used_whatever_the_size() -> None:
+def test_two_accelerators_are_two_workers_of_a_model_that_fits_one() -> None:
     resolved = decide("llava_hf", size="7B", accelerators=2)
+    assert (resolved.accelerators_per_worker, resolved.args["device_map"]) == (1, "cuda")
+
+
+def test_a_worker_with_two_accelerators_uses_both() -> None:
+    resolved = decide("llava_hf", size="7B", accelerators=2, accelerators_per_worker=2)
     assert resolved.args["device_map"] == "auto"
     assert resolved.origins["args.device_map"] == "profile llava_hf, several accelerators"
+
+
+def test_a_model_of_unknown_size_gets_all_accelerators_of_its_pod() -> None:
+    assert decide("llava_hf", accelerators=4).accelerators_per_worker == 4
 
 
 def test_the_run_wins_over_the_profile_and_the_origin_is_kept() -> None:

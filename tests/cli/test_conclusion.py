@@ -31,7 +31,6 @@ PLAN = read(
             "args": {},
         },
         "batchSize": 1,
-        "chunkSize": 16,
         "accelerators": 0,
         "seed": {},
         "groups": [{"name": "g0", "tasks": ["mme"]}],

@@ -42,7 +42,6 @@ def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIde
                 "args": {},
             },
             "batchSize": 1,
-            "chunkSize": 16,
             "accelerators": 0,
             "seed": {},
             "groups": [{"name": "g0", "tasks": ["shapes_task"]}],
@@ -70,9 +69,7 @@ def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIde
         answers=SHA,
         model=ModelLock(revision="sha256:0", model_type="chat"),
         versions={},
-        batch_size=1,
-        chunk_size=16,
-        groups=[GroupLock(name="g0", tasks=[task])],
+        groups=[GroupLock(name="g0", batch_size=1, chunk_size=16, tasks=[task])],
     )
     store.put(layout.plan(run), canonical_json(plan.document()))
     store.put(layout.lock_of_run(run), canonical_json(lock.document()))

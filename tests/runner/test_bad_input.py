@@ -312,9 +312,9 @@ def test_a_store_that_fails_in_the_middle_loses_nothing(
     monkeypatch.setattr(journal.JournalWriter.__init__, "__defaults__", (0.2,))
     run = workbench.run(s3.plan(), **limited(2000))
     assert workbench.execute(run, "prepare").code == 0
-    from evalrun_runner import answer
+    from evalrun_runner import asking
 
-    once = answer.records
+    once = asking.records
 
     def records_then_outage(*args: Any) -> Any:
         if s3.process.poll() is None:
@@ -323,7 +323,7 @@ def test_a_store_that_fails_in_the_middle_loses_nothing(
         return once(*args)
 
     with monkeypatch.context() as outage:
-        outage.setattr(answer, "records", records_then_outage)
+        outage.setattr(asking, "records", records_then_outage)
         refused(run, "StoreUnavailable", "wait in the local spool", step="answer")
     waiting = sum(path.read_bytes().count(b"\n") for path in Path(run.spool).rglob("*.jsonl"))
     assert waiting > 0

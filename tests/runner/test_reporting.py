@@ -36,7 +36,6 @@ def plan() -> RunPlan:
             args={},
         ),
         batch_size=1,
-        chunk_size=16,
         accelerators=0,
         seed=SeedSpec(),
         groups=[SettingsGroup(name="g0", tasks=["t"])],
