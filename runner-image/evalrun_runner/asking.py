@@ -9,7 +9,7 @@ from typing import Any
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.journal import Record
-from evalrun_runner.answers import Answers, answer_to
+from evalrun_runner.answers import Index
 from evalrun_runner.failures import classify, describe
 from evalrun_runner.journal import JournalWriter
 from evalrun_runner.request_list import Chunk, Request
@@ -27,7 +27,7 @@ class Asker:
     """
 
     def __init__(
-        self, setting: Setting, answers: Answers, writer: JournalWriter, source: str
+        self, setting: Setting, answers: Index, writer: JournalWriter, source: str
     ) -> None:
         self.documents: dict[str, Any] = {}
         self._setting = setting
@@ -97,7 +97,7 @@ class Asker:
 
 
 def records(
-    asked: list[Request], outputs: Any, wanted: set[int], seconds: float, before: Answers
+    asked: list[Request], outputs: Any, wanted: set[int], seconds: float, before: Index
 ) -> list[Record]:
     """The journal records of a chunk's outputs, of those requests whose id is in `wanted`.
 
@@ -122,7 +122,7 @@ def records(
             where = f"benchmark {request.task}, document {request.key.doc_id}"
             raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
         failure = failure_of(output)
-        earlier = answer_to(before, request)
+        earlier = before.answer_to(request)
         same = earlier is not None and earlier.error == failure
         found.append(
             Record(

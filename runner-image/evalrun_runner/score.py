@@ -39,7 +39,7 @@ def score(setting: Setting) -> Manifest:
     report.enter("score", "reading the journal")
     lock = setting.read_lock()
     report.locked(lock)
-    answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
+    segments = layout.segments(plan.run.namespace, lock.answers)
     if [group.name for group in lock.groups] != [group.name for group in plan.groups]:
         raise fail(reasons.LOCK_MISMATCH, "plan.json", "the lock belongs to another plan")
     invalid: Counter[str] = Counter()
@@ -49,7 +49,10 @@ def score(setting: Setting) -> Manifest:
         with setting.stage("score"):
             submissions = setting.evaluator.submissions
             shutil.rmtree(submissions, ignore_errors=True)
+            # Read for each group anew, so that memory holds the answers of one.
+            answers = read_answers(store, segments, {task.name for task in locked.tasks})
             results = replay(setting, group, locked, answers, invalid)
+            del answers
             scores += headline_scores(results, locked, invalid)
             groups.append(store_results(store, plan, group, results, submissions))
     trusted = are_trusted(plan, lock, invalid)

@@ -14,7 +14,7 @@ from evalrun_api.errors import fail
 from evalrun_api.lock import GroupLock, Lock
 from evalrun_api.plan import SettingsGroup
 from evalrun_runner import layout
-from evalrun_runner.answers import Answers, answer_to, read_answers
+from evalrun_runner.answers import Index, read_index
 from evalrun_runner.asking import Asker
 from evalrun_runner.journal import JournalWriter, adopt, spool_folder
 from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combined, keyed
@@ -32,7 +32,7 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
     prefix = layout.segments(plan.run.namespace, lock.answers)
     spool = spool_folder(setting.places.spool, f"{plan.store.endpoint} {store.uri('')}", prefix)
     adopted = adopt(store, prefix, spool)
-    answers = read_answers(store, prefix)
+    answers = read_index(store, prefix)
     log.info("journal read", extra={"answers": len(answers), "adopted_segments": adopted})
     writer = JournalWriter(store, prefix, spool, setting.writer)
     try:
@@ -58,7 +58,7 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
 class _Share:
     """The chunks of this process."""
 
-    def __init__(self, setting: Setting, answers: Answers, asker: Asker) -> None:
+    def __init__(self, setting: Setting, answers: Index, asker: Asker) -> None:
         self._setting = setting
         self._answers = answers
         self._asker = asker
@@ -97,7 +97,7 @@ class _Share:
         return chunk.number % (shards * workers) == (shard or 0) + shards * (worker or 0)
 
     def _missing(self, chunk: Chunk) -> list[Request]:
-        found = ((request, answer_to(self._answers, request)) for request in chunk.requests)
+        found = ((request, self._answers.answer_to(request)) for request in chunk.requests)
         return [request for request, answer in found if answer is None or not answer.is_final]
 
 
