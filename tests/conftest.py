@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # package `cluster`
 pytest_plugins = ["cluster.fixtures"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts a job in the background so, and every process of the tests would inherit it:
+    # those that are sent Ctrl-C would never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _seen: list[tuple[str, str, str]] = []
 _figures: list[str] = []
