@@ -24,7 +24,7 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
 from evalrun_api.reasons import PERMANENT
-from evalrun_runner.answers import parse_records
+from evalrun_runner.segments import parse_records
 from evalrun_runner.stores import Store
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
 from evalrun_runner import journal
-from evalrun_runner.answers import read_answers, read_segment
+from evalrun_runner.answers import read_answers
 from evalrun_runner.journal import JournalWriter, adopt, pack, spool_folder
+from evalrun_runner.segments import read_segment
 from evalrun_runner.stores import FolderStore
 
 pytestmark = pytest.mark.decisions
@@ -167,6 +168,7 @@ sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from evalrun_api.journal import Record
 from evalrun_runner.journal import JournalWriter
+from evalrun_runner.segments import read_segment
 from evalrun_runner.stores import FolderStore
 writer = JournalWriter(FolderStore(Path({str(store._root)!r})), {PREFIX!r},
                        Path({str(spool)!r}), "killed", flush_seconds=60)
