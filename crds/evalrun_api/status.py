@@ -82,6 +82,9 @@ class ShardStatus(Document):
     ignored_restarts: Count = Field(
         default=0, description="Restarts after preemption, drain or suspension."
     )
+    worker_restarts: Count = Field(
+        default=0, description="Workers that were started anew within their pod."
+    )
 
 
 class AnswerStatus(Document):
@@ -120,10 +123,23 @@ class ResultsStatus(Document):
     )
 
 
+class StageSeconds(Document):
+    """Where the time went, in whole seconds."""
+
+    queue: Count = Field(default=0, description="Waiting for admission.")
+    start: Count = Field(default=0, description="Scheduling, pulling, importing.")
+    load: Count = Field(default=0, description="Loading weights.")
+    decode: Count = Field(default=0, description="Decoding media, without answering meanwhile.")
+    generate: Count = Field(default=0, description="Answering.")
+    idle: Count = Field(default=0, description="Holding accelerators without answering.")
+    score: Count = Field(default=0, description="Scoring.")
+
+
 class GonePods(Document):
     """What pods contributed that no longer exist; the operator's own bookkeeping."""
 
     gpu_seconds: Number = Field(default="0", description="Accelerator-seconds held.")
+    gpu_idle_seconds: Number = Field(default="0", description="Of these, without answering.")
     failures: Count = Field(default=0, description="Failures that count.")
     disruptions: Count = Field(default=0, description="Preemptions, evictions, drains.")
     forgiven: Count = Field(
@@ -131,6 +147,10 @@ class GonePods(Document):
         description="Disruptions up to the last resume, which no longer count against the run; "
         "pods that were still ending then are among them.",
     )
+    worker_restarts: Count = Field(default=0, description="Workers that were started anew.")
+    judge_requests: Count = Field(default=0, description="Requests sent to the judge.")
+    judge_cost: Number = Field(default="0", description="At the run's prices.")
+    time: StageSeconds | None = Field(default=None, description="Where their time went.")
 
 
 class CountedJob(Document):
@@ -145,23 +165,13 @@ class UsageStatus(Document):
 
     gpu_seconds: Number | None = Field(default=None, description="Accelerator-seconds held.")
     gpu_idle_seconds: Number | None = Field(
-        default=None, description="Of these, the ones in which no request was being answered."
+        default=None,
+        description="Of these, the ones in which no request was being answered: of a pod at work "
+        "the time before its start, the rest when it ends.",
     )
     cost: Number | None = Field(default=None, description="At the administrator's price.")
     judge_requests: Count | None = Field(default=None, description="Requests sent to the judge.")
     judge_cost: Number | None = Field(default=None, description="At the run's prices.")
-
-
-class StageSeconds(Document):
-    """Where the time went, in whole seconds."""
-
-    queue: Count = Field(default=0, description="Waiting for admission.")
-    start: Count = Field(default=0, description="Scheduling, pulling, importing.")
-    load: Count = Field(default=0, description="Loading weights.")
-    decode: Count = Field(default=0, description="Decoding media, without answering meanwhile.")
-    generate: Count = Field(default=0, description="Answering.")
-    idle: Count = Field(default=0, description="Holding accelerators without answering.")
-    score: Count = Field(default=0, description="Scoring.")
 
 
 class ProvenanceStatus(Document):
@@ -249,4 +259,6 @@ class EvaluationRunStatus(Document):
     provenance: ProvenanceStatus | None = Field(
         default=None, description="What the scores rest on."
     )
-    time: StageSeconds | None = Field(default=None, description="Where the time went.")
+    time: StageSeconds | None = Field(
+        default=None, description="Where the time went, summed over the pods that have ended."
+    )

@@ -30,8 +30,9 @@ class Attempt:
     index: its shard. exit_code, exit_reason, exit_text: of the container, once it has ended.
     started: whether the container has ever run. disrupted: ended by preemption, eviction, drain.
     delete_by: until when it has to be gone, once it is being deleted: its time to stop included.
-    bound_at: since when it holds its node's accelerators. image_id: what the container runs, by
-    digest. message: what the runner left. disruption: what is said of its preemption or eviction.
+    bound_at: since when it holds its node's accelerators. started_at: of the container.
+    image_id: what the container runs, by digest. message: what the runner left. disruption: what is
+    said of its preemption or eviction.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Attempt:
     disrupted: bool
     created_at: datetime
     bound_at: datetime | None
+    started_at: datetime | None
     ended_at: datetime | None
     exit_code: int | None
     exit_reason: str
@@ -98,7 +100,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         {},
     )
     state = container.get("state") or {}
-    ended = state.get("terminated") or {}
+    ended, running = state.get("terminated") or {}, state.get("running") or {}
     conditions = {entry.get("type"): entry for entry in status.get("conditions") or ()}
     disruption = conditions.get("DisruptionTarget") or {}
     scheduled = conditions.get("PodScheduled") or {}
@@ -123,6 +125,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         disrupted=disruption.get("status") == "True",
         created_at=created or datetime.max.replace(tzinfo=UTC),
         bound_at=bound if scheduled.get("status") == "True" else None,
+        started_at=parse_time(ended.get("startedAt") or running.get("startedAt")),
         ended_at=ended_at,
         exit_code=ended.get("exitCode") if isinstance(ended.get("exitCode"), int) else None,
         exit_reason=str(ended.get("reason") or status.get("reason") or ""),

@@ -86,13 +86,13 @@ def suspended(stopped: bool, message: str, stalled: tuple[str, str] | None = Non
 
 
 def succeeded(trusted: bool, message: str, doubt: str) -> list[Verdict]:
-    """Of a run that has its results. doubt: why the score is not trusted."""
+    """Of a run that has its results. doubt: what stands against the score, where anything does."""
     return [
         Verdict("Ready", "True", "Completed", message),
         Verdict("Reconciling", "False", "Completed"),
         Verdict("Stalled", "False", "Completed"),
         Verdict("Complete", "True", "Completed", message),
-        Verdict("Trusted", "True", "Completed")
+        Verdict("Trusted", "True", "Completed", doubt)
         if trusted
         else Verdict("Trusted", "False", "InvalidAnswers", doubt),
     ]

@@ -6,7 +6,7 @@ Documents are plain dicts as the API server gives them. Nothing here does anythi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from evalrun_api.benchmark import Benchmark
@@ -49,31 +49,41 @@ class Snapshot:
 class Ledger:
     """What pods that are gone contributed to a run, so that it is not lost with them.
 
-    gpu_seconds: accelerators times seconds held. failures: attempts that count. disruptions: those
-    that do not.
+    gpu_seconds: accelerators times seconds held. gpu_idle_seconds: of these, without answering.
+    failures: attempts that count. disruptions: those that do not. worker_restarts: within pods.
+    judge_requests, judge_cost: what judging took. stages: whole seconds by name of a stage.
     """
 
     gpu_seconds: float = 0.0
+    gpu_idle_seconds: float = 0.0
     failures: int = 0
     disruptions: int = 0
+    worker_restarts: int = 0
+    judge_requests: int = 0
+    judge_cost: float = 0.0
+    stages: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, other: Ledger) -> Ledger:
         """Both together."""
-        return Ledger(
-            self.gpu_seconds + other.gpu_seconds,
-            self.failures + other.failures,
-            self.disruptions + other.disruptions,
-        )
+        return self._with(other, 1)
 
     def minus(self, part: Ledger) -> Ledger:
         """What is left when a part is settled."""
         if part == self:
             return Ledger()  # floats would leave a rest
-        return Ledger(
-            max(self.gpu_seconds - part.gpu_seconds, 0.0),
-            max(self.failures - part.failures, 0),
-            max(self.disruptions - part.disruptions, 0),
-        )
+        return self._with(part, -1)
+
+    def _with(self, other: Ledger, sign: int) -> Ledger:
+        """Every number of the other added, or taken off; none falls below 0."""
+        names = [entry.name for entry in fields(Ledger) if entry.name != "stages"]
+        numbers = {
+            name: max(getattr(self, name) + sign * getattr(other, name), 0) for name in names
+        }
+        stages = {
+            name: max(self.stages.get(name, 0) + sign * other.stages.get(name, 0), 0)
+            for name in {*self.stages, *other.stages}
+        }
+        return Ledger(**numbers, stages={name: spent for name, spent in stages.items() if spent})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from evalrun_operator.decisions import DELETE, Action, DeleteJob, Doc, Ledger, P
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
 from evalrun_operator.steps import StepKind
-from evalrun_operator.summary import results_status, time_status
+from evalrun_operator.summary import results_status
 
 EVIDENCE_SECONDS = 30.0
 """How long a finished Job's pods may take to be seen: watches of two kinds have no order."""
@@ -153,14 +153,7 @@ def settled(case: Case, job: Doc, fields: Doc) -> Doc:
         begun = max(begun, before)
     seconds = max((until - begun).total_seconds(), 0.0) if begun else 0.0
     spent = int(case.known(fields, "activeSeconds", 0))
-    finished = [
-        attempt.message
-        for attempt in case.attempts_of(job)
-        if attempt.message is not None
-        and (before is None or (attempt.ended_at is not None and attempt.ended_at > before))
-    ]
-    time = time_status(case.known(fields, "time", {}), finished)
-    return {"activeSeconds": spent + round(seconds), **({"time": time} if time else {})}
+    return {"activeSeconds": spent + round(seconds)}
 
 
 def delete(job: Doc) -> DeleteJob:

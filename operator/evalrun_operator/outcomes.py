@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +11,19 @@ from evalrun_api import reasons
 from evalrun_api.reasons import PERMANENT, REASONS, ExitCode, Reason
 from evalrun_operator.attempts import Attempt, parse_time
 from evalrun_operator.decisions import Doc
+from evalrun_operator.steps import ANSWERING
 from evalrun_operator.text import tidy
 
-SIGKILL_CODE = 137
+SIGNALLED = 128
+"""Exit codes above it are those of a process that a signal ended; the rest is the signal."""
+SIGKILL_CODE = SIGNALLED + signal.SIGKILL
+CRASHES = frozenset(
+    {
+        *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+        signal.SIGTRAP,
+    }
+)
+"""What a process does to itself: a fault in native code, of the backend or of its driver."""
 
 
 @dataclass(frozen=True)
@@ -63,30 +74,45 @@ def failure_of(job: Doc, attempts: Sequence[Attempt], deadline_seconds: int | No
 
 
 def failure_of_attempt(attempt: Attempt, among_others: bool = False) -> Failure:
-    """Why an attempt failed."""
+    """Why an attempt failed.
+
+    A container is called OOMKilled when any process of it was killed for memory, also where the
+    runner lived, started that worker anew, and ended later for a reason of its own. So the runner's
+    last word comes first, unless it was killed itself.
+    """
     where = f"pod {attempt.name}" if among_others else f"the {attempt.command} pod"
-    if attempt.exit_reason == "OOMKilled":
-        doing = f" while it was at step {attempt.message.step}" if attempt.message else ""
-        what = f"{where} was killed for want of memory{doing}"
+    said, code = attempt.message, attempt.exit_code
+    has_ended_itself = said is not None and said.outcome == "Failed" and code != SIGKILL_CODE
+    if attempt.exit_reason == "OOMKilled" and not has_ended_itself:
+        what = f"{where} was killed for want of memory{_doing(attempt)}"
         return Failure(reasons.OUT_OF_MEMORY, _with_remedy(what, reasons.OUT_OF_MEMORY))
     if attempt.exit_reason in ("StartError", "ContainerCannotRun"):
         what = f"{where}: {tidy(attempt.exit_text)}"
         return Failure(
             reasons.CONTAINER_START_FAILED, _with_remedy(what, reasons.CONTAINER_START_FAILED)
         )
-    said = attempt.message
     if said is not None and said.outcome == "Failed":
         reason = REASONS.get(said.reason, reasons.INTERNAL_ERROR)
         if reason.exit_code not in (ExitCode.DONE, ExitCode.STOPPED):
             return Failure(reason, tidy(said.message, 2048) or reason.meaning)
-    code = attempt.exit_code
     if code is None or code == SIGKILL_CODE or attempt.exit_reason == "ContainerStatusUnknown":
-        what = f"{where} was ended by force and left no word"
+        what = f"{where} was ended by force{_doing(attempt)} and left no word"
         if attempt.exit_text and said is None:
             what += f" ({tidy(attempt.exit_text, 300)})"
         return Failure(reasons.POD_LOST, _with_remedy(what, reasons.POD_LOST))
-    what = f"{where} ended with exit code {code} and gave no reason"
+    if code - SIGNALLED in CRASHES:
+        name = signal.Signals(code - SIGNALLED).name
+        what = f"{where} crashed ({name}, exit code {code}){_doing(attempt)}"
+        crashed = reasons.WORKER_FAILED if attempt.command in ANSWERING else reasons.INTERNAL_ERROR
+        return Failure(crashed, _with_remedy(what, crashed))
+    what = f"{where} ended with exit code {code}{_doing(attempt)} and gave no reason"
     return Failure(reasons.INTERNAL_ERROR, _with_remedy(what, reasons.INTERNAL_ERROR))
+
+
+def _doing(attempt: Attempt) -> str:
+    """At which step a process was that left no last word, where its message tells."""
+    said = attempt.message
+    return f" while it was at step {said.step}" if said is not None else ""
 
 
 def _culprit(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -48,11 +48,13 @@ def succeeded(case: Case, message: TerminationMessage, results: Doc, **fields: A
     """Of a run that has its results."""
     scores = message.scores
     told = summary.headline(scores) or "scored"
-    doubt = (
-        f"{message.invalid} answers are empty or failed: more than integrity.maxInvalidFraction"
-        " of a benchmark allows"
-    )
-    verdicts = conditions.succeeded(message.trusted is True, told, doubt)
+    trusted = message.trusted is True
+    found = summary.invalid_text(message) or "answers are empty or failed"
+    allowed = "integrity.maxInvalidFraction of a benchmark allows"
+    doubt = f"{found}: more than {allowed}"
+    if trusted:
+        doubt = f"{found}: no more than {allowed}" if summary.invalid_text(message) else ""
+    verdicts = conditions.succeeded(trusted, told, doubt)
     fields |= {
         "phase": "Succeeded",
         "completionTime": timestamp(case.now),
@@ -129,10 +131,16 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
             before.get("provenance") or {}, messages, _image(answering)
         ),
         "shards": summary.shards_status(
-            job, answering, spec.parallelism.shards, case.ledger, before.get("shards") or {}
+            job,
+            answering,
+            spec.parallelism.shards,
+            case.ledger,
+            before.get("shards") or {},
+            _worker_restarts(case),
         ),
         "gonePods": usage.record(case.gone, case.forgiven),
-        "usage": _usage(case),
+        "usage": usage.usage_status(case.ledger, case.config, before.get("usage") or {}),
+        "time": usage.time_status(case.ledger, before.get("time") or {}),
         **fields,
         "conditions": conditions.merge(
             before.get("conditions") or (), verdicts, generation, case.now
@@ -141,13 +149,10 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
     return {name: value for name, value in status.items() if value not in (None, [], "")}
 
 
-def _usage(case: Case) -> Doc | None:
-    """What was used; it never falls, also where pods went unseen."""
-    now = usage.usage_status(case.ledger, case.config)
-    before: Doc | None = case.status.get("usage")
-    if now is None or before is None:
-        return now or before
-    return max(now, before, key=lambda entry: float(entry.get("gpuSeconds") or 0))
+def _worker_restarts(case: Case) -> int:
+    """Of the pods at work, as they last said."""
+    progress = case.observed.progress
+    return sum(progress[a.uid].restarts for a in case.attempts if a.at_work and a.uid in progress)
 
 
 def _image(attempts: list[Attempt]) -> str | None:

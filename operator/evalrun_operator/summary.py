@@ -43,9 +43,17 @@ def headline(scores: Iterable[Score]) -> str | None:
 
 
 def shards_status(
-    job: Doc | None, attempts: Iterable[Attempt], total: int, ledger: Ledger, before: Doc
+    job: Doc | None,
+    attempts: Iterable[Attempt],
+    total: int,
+    ledger: Ledger,
+    before: Doc,
+    worker_restarts: int = 0,
 ) -> Doc:
-    """status.shards. job: the one that answers, while there is one."""
+    """status.shards. job: the one that answers, while there is one.
+
+    worker_restarts: of pods at work; those of the others are in the ledger.
+    """
     found = {
         "total": total,
         "active": sum(attempt.command in ANSWERING and attempt.at_work for attempt in attempts),
@@ -55,6 +63,9 @@ def shards_status(
         "restarts": max(ledger.failures, before.get("restarts", 0)),
         "ignoredRestarts": max(ledger.disruptions, before.get("ignoredRestarts", 0)),
     }
+    restarted = max(ledger.worker_restarts + worker_restarts, before.get("workerRestarts", 0))
+    if restarted:
+        found["workerRestarts"] = min(restarted, MAX_COUNT)
     if job is not None:
         status = job.get("status") or {}
         found["succeeded"] = int(status.get("succeeded") or 0)
@@ -78,20 +89,35 @@ def answers_status(before: Doc, messages: Iterable[TerminationMessage], done: in
     """status.answers; None before the run is locked.
 
     messages: in the order in which the pods were made. done: requests that have an answer. What was
-    there when the run was first locked stands; all else has been computed for it.
+    there when the run was first locked stands; all else has been computed for it. Which answers are
+    invalid is what the score step found: a shard that is tried again asks failed ones once more.
     """
     digest, reused = before.get("digest"), before.get("reused")
-    invalid = before.get("invalid", 0)
+    invalid, errors = before.get("invalid", 0), before.get("errors")
     for message in messages:
         if message.answers_digest and _is_digest(message.answers_digest):
             digest = message.answers_digest
         if reused is None:
             reused = message.answered_before
-        invalid = max(invalid, message.invalid)
+        if message.step == "score" and (message.invalid or message.errors):
+            invalid = max(message.invalid, min(sum(message.errors.values()), MAX_COUNT))
+            errors = {kind: count for kind, count in sorted(message.errors.items()) if count}
     if digest is None or reused is None:
         return before or None
     computed = max(done - reused, before.get("computed", 0), 0)
-    return {"digest": digest, "reused": reused, "computed": computed, "invalid": invalid}
+    counts = {"digest": digest, "reused": reused, "computed": computed, "invalid": invalid}
+    return {**counts, "errors": errors} if errors else counts
+
+
+def invalid_text(message: TerminationMessage) -> str:
+    """How many answers are invalid, by class, in words; empty where none is."""
+    total = max(message.invalid, sum(message.errors.values()))
+    if not total:
+        return ""
+    by_class = ", ".join(
+        f"{count} {kind}" for kind, count in sorted(message.errors.items()) if count
+    )
+    return f"{total} answers are empty or failed" + (f" ({by_class})" if by_class else "")
 
 
 def _is_digest(text: str) -> bool:
@@ -133,14 +159,4 @@ def provenance_status(
             "determinism": message.determinism,
         }
         found |= {name: value for name, value in said.items() if value}
-    return found or None
-
-
-def time_status(before: Doc, finished: Iterable[TerminationMessage]) -> Doc | None:
-    """status.time with what the attempts of a step that has just ended say they spent."""
-    found = dict(before)
-    for message in finished:
-        if message.seconds is not None:
-            for name, seconds in message.seconds.document().items():
-                found[name] = min(found.get(name, 0) + seconds, MAX_COUNT)
     return found or None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from evalrun_api.names import RUN_UID_LABEL
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_operator.attempts import Attempt, attempt_of
-from evalrun_operator.decisions import Doc, Ledger
+from evalrun_operator.decisions import MAX_COUNT, Doc, Ledger
+
+MAX_NUMBER = 1e15
+"""Of what a status holds as text: with two decimals it still fits."""
 
 
 def settle(pod: Doc, now: datetime) -> Ledger:
@@ -25,19 +29,60 @@ def contribution(attempt: Attempt, now: datetime, *, gone: bool = False) -> Ledg
     """
     disrupted = attempt.state == "Failed" and not attempt.counts_as_failure
     vanished = gone and attempt.started and attempt.state in ("Running", "Waiting")
+    said = attempt.message
+    judge = said.judge if said is not None else None
     return Ledger(
-        gpu_seconds=gpu_seconds(attempt, now),
+        gpu_seconds=held_seconds(attempt, now) * attempt.accelerators,
+        gpu_idle_seconds=idle_seconds(attempt, now) * attempt.accelerators,
         failures=int(attempt.counts_as_failure),
         disruptions=int(disrupted or vanished),
+        worker_restarts=said.restarts if said is not None else 0,
+        judge_requests=judge.requests if judge is not None else 0,
+        judge_cost=judge.cost if judge is not None else 0.0,
+        stages=_stages(attempt),
     )
 
 
-def gpu_seconds(attempt: Attempt, now: datetime) -> float:
-    """Accelerators times seconds held: from being bound to a node until the container's end."""
+def held_seconds(attempt: Attempt, now: datetime) -> float:
+    """For how long it holds accelerators: from being bound to a node until the container's end."""
     if attempt.bound_at is None or not attempt.accelerators:
         return 0.0
-    until = attempt.ended_at or now
-    return max((until - attempt.bound_at).total_seconds(), 0.0) * attempt.accelerators
+    return _between(attempt.bound_at, attempt.ended_at or now)
+
+
+def idle_seconds(attempt: Attempt, now: datetime) -> float:
+    """For how long of that no request was being answered, as far as it is known.
+
+    Of a pod at work that is the time before its start; the rest is counted when it ends, and leaves
+    its word. That of one that left none is not known, and not counted.
+    """
+    held = held_seconds(attempt, now)
+    if not attempt.started or attempt.bound_at is None:
+        return held
+    waited = min(_between(attempt.bound_at, attempt.started_at or attempt.bound_at), held)
+    if attempt.message is None or attempt.ended_at is None:
+        return waited
+    answering = attempt.message.seconds.generate if attempt.message.seconds is not None else 0
+    return max(held - answering, waited)
+
+
+def _stages(attempt: Attempt) -> dict[str, int]:
+    """Where an attempt's time went, once it has ended."""
+    if attempt.ended_at is None:
+        return {}
+    said = attempt.message.seconds if attempt.message is not None else None
+    spent: dict[str, int] = dict(said.document()) if said is not None else {}
+    if attempt.started_at is not None:
+        before = round(_between(attempt.created_at, attempt.started_at))
+        spent["start"] = spent.get("start", 0) + before
+    if attempt.accelerators:
+        # The runner knows of its own process alone, not of the time before.
+        spent["idle"] = round(idle_seconds(attempt, attempt.ended_at))
+    return {name: seconds for name, seconds in spent.items() if seconds}
+
+
+def _between(begun: datetime, ended: datetime) -> float:
+    return max((ended - begun).total_seconds(), 0.0)
 
 
 def total(attempts: Iterable[Attempt], gone: Ledger, now: datetime) -> Ledger:
@@ -53,8 +98,13 @@ def recorded(status: Doc) -> Ledger:
     gone = status.get("gonePods") or {}
     return Ledger(
         gpu_seconds=float(gone.get("gpuSeconds") or 0),
+        gpu_idle_seconds=float(gone.get("gpuIdleSeconds") or 0),
         failures=int(gone.get("failures") or 0),
         disruptions=int(gone.get("disruptions") or 0),
+        worker_restarts=int(gone.get("workerRestarts") or 0),
+        judge_requests=int(gone.get("judgeRequests") or 0),
+        judge_cost=float(gone.get("judgeCost") or 0),
+        stages=dict(gone.get("time") or {}),
     )
 
 
@@ -62,19 +112,54 @@ def record(ledger: Ledger, forgiven: int) -> Doc | None:
     """The same, for a status. forgiven: disruptions up to the last resume."""
     if ledger == Ledger() and not forgiven:
         return None
+    rare: Doc = {
+        "gpuIdleSeconds": _number(ledger.gpu_idle_seconds) if ledger.gpu_idle_seconds else None,
+        "forgiven": forgiven,
+        "workerRestarts": min(ledger.worker_restarts, MAX_COUNT),
+        "judgeRequests": min(ledger.judge_requests, MAX_COUNT),
+        "judgeCost": _number(ledger.judge_cost, 6) if ledger.judge_cost else None,
+        "time": {name: min(spent, MAX_COUNT) for name, spent in ledger.stages.items()},
+    }
     return {
-        "gpuSeconds": f"{ledger.gpu_seconds:.0f}",
+        "gpuSeconds": _number(ledger.gpu_seconds),
         "failures": ledger.failures,
         "disruptions": ledger.disruptions,
-        **({"forgiven": forgiven} if forgiven else {}),
+        **{name: value for name, value in rare.items() if value},
     }
 
 
-def usage_status(ledger: Ledger, config: OperatorConfig) -> Doc | None:
-    """status.usage; None for a run that holds no accelerator."""
-    if ledger.gpu_seconds <= 0:
-        return None
-    usage = {"gpuSeconds": f"{ledger.gpu_seconds:.0f}"}
-    if config.price_per_accelerator_hour is not None:
-        usage["cost"] = f"{ledger.gpu_seconds / 3600 * config.price_per_accelerator_hour:.2f}"
-    return usage
+def usage_status(ledger: Ledger, config: OperatorConfig, before: Doc) -> Doc | None:
+    """status.usage; None for a run that holds no accelerator and asks no judge.
+
+    Nothing in it falls, also where pods went unseen.
+    """
+    used: Doc = {}
+    if ledger.gpu_seconds > 0:
+        used["gpuSeconds"] = _number(ledger.gpu_seconds)
+        used["gpuIdleSeconds"] = _number(ledger.gpu_idle_seconds)
+        if config.price_per_accelerator_hour is not None:
+            price = config.price_per_accelerator_hour
+            used["cost"] = _number(ledger.gpu_seconds / 3600 * price, 2)
+    if ledger.judge_requests:
+        used["judgeRequests"] = min(ledger.judge_requests, MAX_COUNT)
+        used["judgeCost"] = _number(ledger.judge_cost, 4)
+    return _rising(used, before) or None
+
+
+def time_status(ledger: Ledger, before: Doc) -> Doc | None:
+    """status.time; None while no pod has ended. Nothing in it falls."""
+    spent = {name: min(seconds, MAX_COUNT) for name, seconds in ledger.stages.items()}
+    return _rising(spent, before) or None
+
+
+def _rising(now: Mapping[str, Any], before: Doc) -> Doc:
+    """Of each number the larger one."""
+    found = dict(before)
+    for name, value in now.items():
+        if name not in found or float(value) > float(found[name]):
+            found[name] = value
+    return found
+
+
+def _number(value: float, decimals: int = 0) -> str:
+    return f"{min(value, MAX_NUMBER):.{decimals}f}"
