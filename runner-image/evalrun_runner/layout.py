@@ -1,7 +1,8 @@
 """Where things lie in a store.
 
 PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst
-PREFIX/runs/NAMESPACE/NAME/UID/plan.json, results/…, manifest.json
+PREFIX/runs/NAMESPACE/NAME/UID/plan.json, data.json, results/…, manifest.json
+PREFIX/data/NAMESPACE/ARCHIVE/00000-SHA256.tar.zst, index.json
 """
 
 from __future__ import annotations
@@ -42,6 +43,24 @@ def plan(identity: RunIdentity) -> str:
 def lock_of_run(identity: RunIdentity) -> str:
     """Key of the run's own copy of its lock: it leads to the answers."""
     return f"{run(identity)}/lock.json"
+
+
+def data_of_run(identity: RunIdentity) -> str:
+    """Key of the record that leads this run's later steps to their documents."""
+    return f"{run(identity)}/data.json"
+
+
+def weights_of_run(identity: RunIdentity) -> str:
+    """Key of what prepare saw of weights on a volume."""
+    return f"{run(identity)}/weights.json"
+
+
+def data(namespace: str, archive: str | None = None) -> str:
+    """Folder of a namespace's packed documents, or of one archive: runs with other models share it.
+
+    index.json in it is written last.
+    """
+    return f"data/{namespace}/{archive}" if archive else f"data/{namespace}"
 
 
 def manifest(identity: RunIdentity) -> str:
