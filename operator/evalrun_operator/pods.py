@@ -75,14 +75,15 @@ def pod_template(
     image = settings.image or light or config.images.runner
     user = settings.run_as_user or DEFAULT_USER
     grace = settings.termination_grace_period_seconds or DEFAULT_GRACE_SECONDS
-    resources = _resources(run, kind, settings.resources or Resources())
-    volumes, volume_mounts = mounts(run, snapshot, _shared_memory(run, kind))
+    workers = plan.workers if kind in (ANSWER, ALL) else 1
+    resources = _resources(run, kind, settings.resources or Resources(), workers)
+    volumes, volume_mounts = mounts(run, snapshot, _shared_memory(run, kind, workers))
     container: Doc = {
         "name": CONTAINER,
         "image": image,
         "command": [RUNNER_PATH],
         "args": _arguments(kind, grace),
-        "env": _environment(run, kind, settings, config, resources),
+        "env": _environment(run, kind, settings, config, _threads(resources, workers)),
         "resources": _requirements(resources, accelerators, run.spec.parallelism.resource_name),
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],
         "securityContext": {
@@ -151,11 +152,11 @@ def _environment(
     kind: StepKind,
     settings: PodSettings,
     config: OperatorConfig,
-    resources: Resources,
+    threads: int,
 ) -> list[Doc]:
     """Environment variables. Those of the run win over defaults, not over what the steps rest on.
 
-    Reserved names are not among the run's.
+    Reserved names are not among the run's. threads: of one process.
     """
     cache = "/cache" if run.spec.cache.volume else "/work/.cache"
     plain = {
@@ -163,7 +164,7 @@ def _environment(
         "HF_HOME": f"{cache}/huggingface",
         "XDG_CACHE_HOME": "/work/.cache",
         "NUMBA_CACHE_DIR": "/work/.cache/numba",
-        "OMP_NUM_THREADS": str(_threads(resources)),
+        "OMP_NUM_THREADS": str(threads),
         **{variable.name: variable.value for variable in settings.env},
     }
     entries: dict[str, Doc] = {
@@ -206,18 +207,31 @@ def _resolved(run: EvaluationRun) -> ResolvedModel:
     )
 
 
-def _resources(run: EvaluationRun, kind: StepKind, asked: Resources) -> Resources:
-    """CPU, memory and disk: the run's, else the profile's for the pods that hold the model."""
+def _resources(run: EvaluationRun, kind: StepKind, asked: Resources, workers: int) -> Resources:
+    """CPU, memory and disk of a pod: the run's, else what the profile says of one model.
+
+    Every worker is a process with libraries, media and a copy of the weights of its own, which pass
+    through its memory or stay there; so what one model needs is needed by each.
+    """
     memory, cpu = LIGHT.memory, LIGHT.cpu
-    if kind in (ANSWER, ALL):
+    if kind in (ANSWER, ALL) and run.spec.model.source.endpoint is None:
         model = _resolved(run)
         memory = model.memory or LIGHT.memory
-        cpu = str(max(4 * model.accelerators, 2)) if model.accelerators else "2"
-        if run.spec.model.source.endpoint is not None:
-            memory, cpu = LIGHT.memory, LIGHT.cpu
+        cpu = str(max(4 * model.accelerators, 2 * workers))
+    elif kind in (ANSWER, ALL):
+        cpu = str(workers)
+    assert memory is not None
     return asked.model_copy(
-        update={"memory": asked.memory or memory, "cpu": asked.cpu or cpu},
+        update={"memory": asked.memory or times(memory, workers), "cpu": asked.cpu or cpu},
     )
+
+
+def times(quantity: str, number: int) -> str:
+    """So many times a quantity that is a whole number of a unit."""
+    digits = quantity.rstrip("".join(UNITS))
+    if number == 1 or not digits.isdecimal():
+        return quantity
+    return f"{int(digits) * number}{quantity.removeprefix(digits)}"
 
 
 def _requirements(resources: Resources, accelerators: int, resource_name: str) -> Doc:
@@ -235,19 +249,23 @@ def _requirements(resources: Resources, accelerators: int, resource_name: str) -
     return {"requests": requests, "limits": limits}
 
 
-def _threads(resources: Resources) -> int:
-    """Threads for the CPUs asked for: a library would start one for each CPU of the node."""
+def _threads(resources: Resources, workers: int) -> int:
+    """Threads of a process for its part of the CPUs asked for.
+
+    A library would start one for each CPU of the node.
+    """
     cpu = resources.cpu or "1"
     number = cpu.rstrip("".join(UNITS))
-    whole = math.floor(float(number) * UNITS.get(cpu.removeprefix(number), 1))
+    whole = math.floor(float(number) * UNITS.get(cpu.removeprefix(number), 1) / workers)
     return min(max(whole, 1), MAX_THREADS)
 
 
-def _shared_memory(run: EvaluationRun, kind: StepKind) -> str | None:
+def _shared_memory(run: EvaluationRun, kind: StepKind, workers: int) -> str | None:
     settings = settings_of(run, kind)
     if settings.shared_memory or kind not in (ANSWER, ALL):
         return settings.shared_memory
-    return _resolved(run).shared_memory
+    of_one = _resolved(run).shared_memory
+    return times(of_one, workers) if of_one else None
 
 
 def _tolerations(settings: PodSettings) -> list[Doc]:

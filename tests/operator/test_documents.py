@@ -15,7 +15,7 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.reading import read
 from evalrun_operator.admission import admit, read_run
 from evalrun_operator.decisions import Snapshot
-from evalrun_operator.jobs import build_job, effective_plan
+from evalrun_operator.jobs import build_job, effective_plan, execution_digest
 from evalrun_operator.snapshot import config_map, read_config_map
 from evalrun_operator.steps import ALL, ANSWER, PREPARE, SCORE, StepKind, steps_of
 
@@ -233,7 +233,94 @@ def test_a_profile_of_a_later_release_does_not_change_the_accelerators_of_a_run(
     assert effective_plan(old, run).accelerators == 3
 
 
+def spread(began: dict[str, Any], now: dict[str, Any], source: str = "") -> tuple[int, int, int]:
+    """Shards, accelerators and workers of a run that began so, and is resumed so."""
+    named = {"profile": "llava_hf", "source": {"huggingFace": {"repo": source}}}
+    model = {"model": named} if source else {}
+    snapshot, _ = admit(
+        read_run(run_document(parallelism=began, **model)), "uid-1", {}, configuration()
+    )
+    plan = effective_plan(snapshot, read_run(run_document(parallelism=now, **model)))
+    assert plan.asks_the_same(snapshot.plan)
+    return plan.shards, plan.accelerators, plan.workers
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "found"),
+    [
+        # The model of 7 B takes one accelerator: each one more is one more worker.
+        ({}, {}, (1, 1, 1)),
+        ({"acceleratorsPerShard": 2}, {"acceleratorsPerShard": 4}, (1, 4, 4)),
+        ({"acceleratorsPerShard": 4}, {"acceleratorsPerShard": 2, "shards": 3}, (3, 2, 2)),
+        ({"acceleratorsPerShard": 4}, {"acceleratorsPerShard": 4, "acceleratorsPerWorker": 2},
+         (1, 4, 2)),
+        ({"acceleratorsPerShard": 4, "acceleratorsPerWorker": 2},
+         {"acceleratorsPerShard": 8, "acceleratorsPerWorker": 2}, (1, 8, 4)),
+        # Three do not divide into workers of two: all of them are one's, as admission would say.
+        ({"acceleratorsPerShard": 4, "acceleratorsPerWorker": 2},
+         {"acceleratorsPerShard": 3}, (1, 3, 1)),
+        ({"acceleratorsPerShard": 0, "workersPerShard": 3},
+         {"acceleratorsPerShard": 0, "shards": 2, "workersPerShard": 2}, (2, 0, 2)),
+        ({"acceleratorsPerShard": 0, "workersPerShard": 3}, {"acceleratorsPerShard": 0}, (1, 0, 1)),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_has_the_workers_that_its_accelerators_make(
+    began: dict[str, Any], now: dict[str, Any], found: tuple[int, int, int]
+) -> None:
+    assert spread(began, now) == found
+
+
+def test_a_model_that_needs_two_accelerators_gets_two_a_worker_when_resumed_with_more() -> None:
+    large = "llava-hf/llava-v1.6-34b-hf"
+    assert spread({}, {"acceleratorsPerShard": 4}, large) == (1, 4, 2)
+
+
+def test_pods_read_the_workers_from_the_plan_and_a_change_makes_another_job() -> None:
+    built = job(ANSWER, parallelism={"shards": 2, "acceleratorsPerShard": 4})
+    annotation = built["spec"]["template"]["metadata"]["annotations"]["lmms-eval.io/plan"]
+    assert RunPlan.model_validate_json(annotation).workers == 4
+    before = read_run(run_document())
+    for change in ({"stallSeconds": 60}, {"parallelism": {"workersPerShard": 1}}):
+        assert execution_digest(read_run(run_document(**change))) != execution_digest(before)
+
+
+def test_stall_seconds_follow_the_spec_of_a_resumed_run() -> None:
+    snapshot, _ = admit(read_run(run_document()), "uid-1", {}, configuration())
+    assert effective_plan(snapshot, read_run(run_document(stallSeconds=60))).stall_seconds == 60
+
+
 # The pod
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "cpu", "memory", "threads"),
+    [
+        ({}, "4", "32Gi", "4"),
+        ({"acceleratorsPerShard": 4}, "16", "128Gi", "4"),
+        ({"acceleratorsPerShard": 4, "acceleratorsPerWorker": 4}, "16", "32Gi", "16"),
+        ({"acceleratorsPerShard": 0}, "2", "32Gi", "2"),
+        ({"acceleratorsPerShard": 0, "workersPerShard": 3}, "6", "96Gi", "2"),
+    ],
+)
+def test_each_worker_has_the_cpus_and_the_memory_of_one_model(
+    parallelism: dict[str, int], cpu: str, memory: str, threads: str
+) -> None:
+    built = job(ANSWER, parallelism=parallelism)
+    resources = container(built)["resources"]
+    assert (resources["requests"]["cpu"], resources["limits"]["memory"]) == (cpu, memory)
+    assert environment(built)["OMP_NUM_THREADS"] == threads
+    prepare = container(job(PREPARE, parallelism=parallelism))["resources"]
+    assert prepare["requests"] == {"cpu": "1", "memory": "4Gi"}
+
+
+def test_a_run_s_own_resources_are_of_the_pod_however_many_workers_it_has() -> None:
+    built = job(
+        ANSWER,
+        parallelism={"acceleratorsPerShard": 4},
+        answerPod={"resources": {"cpu": "6", "memory": "50Gi"}},
+    )
+    assert container(built)["resources"]["requests"] == {"cpu": "6", "memory": "50Gi"}
+    assert environment(built)["OMP_NUM_THREADS"] == "1"
 
 
 def test_pods_meet_the_restricted_standard() -> None:

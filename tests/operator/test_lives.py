@@ -954,7 +954,9 @@ def test_a_job_that_another_leader_created_late_is_stopped(late: str) -> None:
 
 
 def test_a_failed_job_is_explained_by_the_pod_that_is_seen_last() -> None:
-    life = Life(begin({**CPU, "retryLimit": 0}, fates={"all": [Fate(9, exit_reason="OOMKilled")]}))
+    life = Life(
+        begin({**CPU, "retryLimit": 0}, fates={"all": [Fate(137, exit_reason="OOMKilled")]})
+    )
     life.until(lambda world: any(p["status"]["phase"] == "Running" for p in world.all("Pod")))
     life.process.see()
     while not all(condition(job, "Failed") for job in life.world.all("Job")):
