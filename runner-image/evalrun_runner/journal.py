@@ -1,6 +1,7 @@
 """Writing a journal: answers go to a local spool at once and to the store every few seconds.
 
-A segment is spooled as lines while it grows, then stored as one object that is never overwritten.
+A segment is spooled as lines while it grows, then stored as one object that is never overwritten:
+after five seconds, when it has grown large, and when the process is asked to stop.
 What a killed process left in the spool is stored by the next one on this machine (`adopt`).
 """
 
@@ -24,14 +25,20 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
 from evalrun_api.reasons import PERMANENT
+from evalrun_runner.patience import patiently
 from evalrun_runner.segments import parse_records
 from evalrun_runner.stores import Store
 
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
+"""A machine that is lost takes at most the answers of this time with it."""
+FLUSH_BYTES = 4 << 20
+"""A segment that has grown so large is stored at once, so that none outgrows a reader's memory."""
 MAX_UNSTORED_SECONDS = 120.0
 """How long answers may wait in the spool while the store fails, before the run fails too."""
+STOP_SECONDS = 8.0
+"""The same for a process that is asked to stop: the pod's grace period ends soon."""
 
 
 def spool_folder(root: Path, store_uri: str, prefix: str) -> Path:
@@ -57,6 +64,7 @@ class JournalWriter:
         spool: Path,
         writer: str,
         flush_seconds: float = FLUSH_SECONDS,
+        flush_bytes: int = FLUSH_BYTES,
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -70,8 +78,10 @@ class JournalWriter:
         self._full: list[tuple[BinaryIO, Path]] = []
         self._failure: Exception | None = None
         self._failing_since: float | None = None
-        self._closed = threading.Event()
+        self._closed = False
+        self._wake = threading.Event()
         self._flush_seconds = flush_seconds
+        self._flush_bytes = flush_bytes
         self._make_spool()
         self._thread = threading.Thread(target=self._flush_regularly, name="journal", daemon=True)
         self._thread.start()
@@ -90,28 +100,40 @@ class JournalWriter:
                 file.flush()
             except OSError as error:
                 raise _spool_error(error, self._spool) from error
+            if file.tell() >= self._flush_bytes:
+                self._full.append(self._current)
+                self._current = None
+                self._wake.set()
         if self._failure is not None:
             raise self._failure
 
     def flush(self) -> None:
         """Store everything that was appended. Raises `EvalrunError` when the store refuses."""
         with self._storing:
+            self._store_full()  # while the store is away, answers wait in one file, not in many
             with self._lock:
                 if self._current is not None:
                     self._full.append(self._current)
                     self._current = None
-            while self._full:
-                file, path = self._full[0]
-                _store_spooled(self._store, self._prefix, path)
-                self._full.pop(0)
-                _give_up(file)
+            self._store_full()
 
-    def close(self) -> None:
-        """Store everything and stop. Whatever cannot be stored stays in the spool."""
-        self._closed.set()
+    def _store_full(self) -> None:
+        while self._full:  # `append` may add to it meanwhile
+            file, path = self._full[0]
+            _store_spooled(self._store, self._prefix, path)
+            self._full.pop(0)
+            _give_up(file)
+
+    def close(self, patience_seconds: float = 0.0) -> None:
+        """Store everything and stop; a store that is away is tried for so long.
+
+        Raises `EvalrunError` for what cannot be stored. It stays in the spool.
+        """
+        self._closed = True
+        self._wake.set()
         self._thread.join()
         try:
-            self.flush()
+            patiently(self.flush, patience_seconds)
         finally:
             for file, _ in self._full:
                 _give_up(file)
@@ -132,7 +154,11 @@ class JournalWriter:
             raise _spool_error(error, self._spool) from error
 
     def _flush_regularly(self) -> None:
-        while not self._closed.wait(self._flush_seconds):
+        while not self._closed:
+            self._wake.wait(self._flush_seconds)
+            self._wake.clear()
+            if self._closed:
+                return
             try:
                 self.flush()
                 self._failing_since = None

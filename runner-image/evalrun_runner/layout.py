@@ -1,6 +1,6 @@
 """Where things lie in a store.
 
-PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst
+PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst, files/SHA256
 PREFIX/runs/NAMESPACE/NAME/UID/plan.json, data.json, results/…, manifest.json
 PREFIX/data/NAMESPACE/ARCHIVE/00000-SHA256.tar.zst, index.json
 """
@@ -23,6 +23,11 @@ def lock(namespace: str, digest: str) -> str:
 def segments(namespace: str, digest: str) -> str:
     """Prefix of the journal's segments."""
     return f"{answers(namespace, digest)}/segments/"
+
+
+def files(namespace: str, digest: str) -> str:
+    """Prefix of the files that belong to answers, each named by its sha256."""
+    return f"{answers(namespace, digest)}/files/"
 
 
 def runs(namespace: str, name: str | None = None) -> str:

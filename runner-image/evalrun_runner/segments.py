@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import GenericAlias, UnionType
@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import RECORD_VERSION, Record
+from evalrun_runner.patience import patiently
 from evalrun_runner.stores import Store
 
 SUFFIX = ".jsonl.zst"
@@ -29,6 +30,8 @@ MAX_SEGMENT_BYTES = 1 << 30
 FETCHED_AHEAD = 4
 """Segments that are fetched while another one is read: a store's latency counts once, not a
 thousand times."""
+STORE_SECONDS = 60.0
+"""How long a store may fail while a journal is opened: less than starting anew would take."""
 LINES_AT_ONCE = 256
 """Lines that are checked in one call, which halves its cost."""
 _READ_BYTES = 1 << 20
@@ -85,15 +88,18 @@ def parse_records(text: bytes, where: str) -> Iterator[Record]:
 
 def _segments(store: Store, prefix: str) -> Iterator[tuple[Iterator[bytes], str]]:
     """The text of each segment, and its address."""
-    keys = (key for key in store.list(prefix) if key.endswith(SUFFIX))
-    for key, data in _fetched(store.get, keys):
+    keys = patiently(lambda: list(store.list(prefix)), STORE_SECONDS)
+    segments = [key for key in keys if key.endswith(SUFFIX)]
+    for key, data in _fetched(
+        lambda key: patiently(lambda: store.get(key), STORE_SECONDS), segments
+    ):
         if data is not None:  # else deleted between listing and reading
             where = store.uri(key)
             yield _unpacked(data, where), where
 
 
 def _fetched(
-    get: Callable[[str], bytes | None], keys: Iterator[str]
+    get: Callable[[str], bytes | None], keys: Iterable[str]
 ) -> Iterator[tuple[str, bytes | None]]:
     """Each key with its object, in order; some are fetched ahead."""
     with ThreadPoolExecutor(FETCHED_AHEAD, thread_name_prefix="segments") as pool:

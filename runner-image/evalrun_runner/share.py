@@ -16,9 +16,16 @@ from evalrun_api.plan import SettingsGroup
 from evalrun_runner import layout
 from evalrun_runner.answers import Index, read_index
 from evalrun_runner.asking import Asker
-from evalrun_runner.journal import JournalWriter, adopt, spool_folder
+from evalrun_runner.journal import (
+    MAX_UNSTORED_SECONDS,
+    STOP_SECONDS,
+    JournalWriter,
+    adopt,
+    spool_folder,
+)
 from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combined, keyed
 from evalrun_runner.setting import Setting
+from evalrun_runner.stopping import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +47,19 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             share.answer_group(group, locked)
         setting.stop.raise_if_asked()
-    except BaseException:
+    except BaseException as cause:
         with setting.stop.shielded():
             report.activity("storing finished answers")
             try:
-                writer.close()
-            except Exception:  # what ended the run matters more
+                writer.close(STOP_SECONDS)
+            except Exception:
                 log.exception("finished answers wait in the spool", extra={"spool": str(spool)})
-        raise
+                if isinstance(cause, Stopped):  # which promises that they are stored
+                    raise
+        raise  # what ended the run matters more
     with setting.stop.shielded():
         report.activity("storing finished answers")
-        writer.close()
+        writer.close(MAX_UNSTORED_SECONDS)
     reused, computed = report.counts
     log.info("answered", extra={"reused": reused, "computed": computed})
 
