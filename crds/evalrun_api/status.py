@@ -148,8 +148,6 @@ class GonePods(Document):
         "pods that were still ending then are among them.",
     )
     worker_restarts: Count = Field(default=0, description="Workers that were started anew.")
-    judge_requests: Count = Field(default=0, description="Requests sent to the judge.")
-    judge_cost: Number = Field(default="0", description="At the run's prices.")
     time: StageSeconds | None = Field(default=None, description="Where their time went.")
 
 

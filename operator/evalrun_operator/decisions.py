@@ -51,7 +51,7 @@ class Ledger:
 
     gpu_seconds: accelerators times seconds held. gpu_idle_seconds: of these, without answering.
     failures: attempts that count. disruptions: those that do not. worker_restarts: within pods.
-    judge_requests, judge_cost: what judging took. stages: whole seconds by name of a stage.
+    stages: whole seconds by name of a stage.
     """
 
     gpu_seconds: float = 0.0
@@ -59,8 +59,6 @@ class Ledger:
     failures: int = 0
     disruptions: int = 0
     worker_restarts: int = 0
-    judge_requests: int = 0
-    judge_cost: float = 0.0
     stages: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, other: Ledger) -> Ledger:

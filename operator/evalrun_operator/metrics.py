@@ -1,12 +1,7 @@
-"""What Prometheus is told.
-
-Series that name a run exist for active runs alone, and are made from the Store at each scrape, so
-none outlives its run. Nothing that a pod reported becomes a label.
-"""
+"""What Prometheus is told of the operator, and of the runs that ended."""
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -19,12 +14,13 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from evalrun_api import __version__
 from evalrun_api.reasons import REASONS
 from evalrun_operator.decisions import Doc
+from evalrun_operator.run_metrics import SPENT, RunCollector, invalid_by_class, spent
 from evalrun_operator.store import Store
 
 RUN_SECONDS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 57600, 86400, 172800, 604800)
@@ -83,12 +79,21 @@ class Metrics:
         self.leader = Gauge(
             "evalrun_operator_leader", "Whether this replica leads.", registry=self.registry
         )
+        self._spent = {
+            name: Counter(name, text, registry=self.registry) for name, text in SPENT.items()
+        }
+        self.invalid_answers = Counter(
+            "evalrun_invalid_answers",
+            "Invalid answers of runs that ended, by class.",
+            ["error"],
+            registry=self.registry,
+        )
         self.registry.register(_BuildInfo())
         ProcessCollector(registry=self.registry)
 
     def watch_store(self, store: Store, queue_depth: Callable[[], int]) -> None:
         """Tell of the Store's runs and of the queue as well."""
-        self.registry.register(_RunCollector(store, queue_depth))
+        self.registry.register(RunCollector(store, queue_depth))
 
     def count_request(self, verb: str, resource: str, code: str) -> None:
         """A request was answered, or not."""
@@ -102,6 +107,10 @@ class Metrics:
         seconds = _seconds(status.get("startTime"), status.get("completionTime"))
         if seconds is not None:
             self.run_duration.labels(result).observe(seconds)
+        for name, amount in spent(status).items():
+            self._spent[name].inc(amount)
+        for error, count in invalid_by_class(status).items():
+            self.invalid_answers.labels(error).inc(count)
 
     def text(self) -> bytes:
         """The exposition."""
@@ -113,59 +122,6 @@ class _BuildInfo(Collector):
         info = InfoMetricFamily("evalrun_operator_build", "The operator's version.")
         info.add_metric([], {"version": __version__})
         yield info
-
-
-class _RunCollector(Collector):
-    def __init__(self, store: Store, queue_depth: Callable[[], int]) -> None:
-        self._store = store
-        self._queue_depth = queue_depth
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: what there is depends on the runs."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        phases = GaugeMetricFamily(
-            "evalrun_run_phase",
-            "1 for the phase that an active run is in.",
-            labels=["namespace", "run", "phase"],
-        )
-        ratio = GaugeMetricFamily(
-            "evalrun_run_progress_ratio",
-            "Answered requests of all, as last written to the run's status.",
-            labels=["namespace", "run"],
-        )
-        rate = GaugeMetricFamily(
-            "evalrun_run_requests_per_second",
-            "Answers a second over all pods of an active run, as they last said.",
-            labels=["namespace", "run"],
-        )
-        tally: Tally[str] = Tally()
-        for key in self._store.active():
-            run = self._store.run(key)
-            if run is None:
-                continue
-            status = run.get("status") or {}
-            phase = str(status.get("phase") or "Pending")
-            tally[phase] += 1
-            phases.add_metric([key.namespace, key.name, phase], 1)
-            progress = status.get("progress") or {}
-            if total := progress.get("requestsTotal"):
-                ratio.add_metric(list(key), min(progress.get("requestsDone", 0) / total, 1.0))
-            if said := self._store.progress_of(key):
-                rate.add_metric(list(key), sum(live.requests_per_second for live in said))
-        runs = GaugeMetricFamily("evalrun_runs", "Runs by phase.", labels=["phase"])
-        tally["Finished"] = self._store.count("EvaluationRun") - sum(tally.values())
-        for phase, number in sorted(tally.items()):
-            runs.add_metric([phase], number)
-        yield runs
-        yield phases
-        yield ratio
-        yield rate
-        depth = self._queue_depth()
-        yield GaugeMetricFamily(
-            "evalrun_operator_queue_depth", "Runs that are due and wait for a worker.", value=depth
-        )
 
 
 def _reason(status: Doc) -> str:

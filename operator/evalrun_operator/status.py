@@ -139,7 +139,12 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
             _worker_restarts(case),
         ),
         "gonePods": usage.record(case.gone, case.forgiven),
-        "usage": usage.usage_status(case.ledger, case.config, before.get("usage") or {}),
+        "usage": usage.usage_status(
+            case.ledger,
+            [message.judge for message in messages if message.judge is not None],
+            case.config,
+            before.get("usage") or {},
+        ),
         "time": usage.time_status(case.ledger, before.get("time") or {}),
         **fields,
         "conditions": conditions.merge(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from evalrun_api.judge import JudgeUsage
 from evalrun_api.names import RUN_UID_LABEL
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_operator.attempts import Attempt, attempt_of
@@ -30,15 +31,12 @@ def contribution(attempt: Attempt, now: datetime, *, gone: bool = False) -> Ledg
     disrupted = attempt.state == "Failed" and not attempt.counts_as_failure
     vanished = gone and attempt.started and attempt.state in ("Running", "Waiting")
     said = attempt.message
-    judge = said.judge if said is not None else None
     return Ledger(
         gpu_seconds=held_seconds(attempt, now) * attempt.accelerators,
         gpu_idle_seconds=idle_seconds(attempt, now) * attempt.accelerators,
         failures=int(attempt.counts_as_failure),
         disruptions=int(disrupted or vanished),
         worker_restarts=said.restarts if said is not None else 0,
-        judge_requests=judge.requests if judge is not None else 0,
-        judge_cost=judge.cost if judge is not None else 0.0,
         stages=_stages(attempt),
     )
 
@@ -102,8 +100,6 @@ def recorded(status: Doc) -> Ledger:
         failures=int(gone.get("failures") or 0),
         disruptions=int(gone.get("disruptions") or 0),
         worker_restarts=int(gone.get("workerRestarts") or 0),
-        judge_requests=int(gone.get("judgeRequests") or 0),
-        judge_cost=float(gone.get("judgeCost") or 0),
         stages=dict(gone.get("time") or {}),
     )
 
@@ -116,8 +112,6 @@ def record(ledger: Ledger, forgiven: int) -> Doc | None:
         "gpuIdleSeconds": _number(ledger.gpu_idle_seconds) if ledger.gpu_idle_seconds else None,
         "forgiven": forgiven,
         "workerRestarts": min(ledger.worker_restarts, MAX_COUNT),
-        "judgeRequests": min(ledger.judge_requests, MAX_COUNT),
-        "judgeCost": _number(ledger.judge_cost, 6) if ledger.judge_cost else None,
         "time": {name: min(spent, MAX_COUNT) for name, spent in ledger.stages.items()},
     }
     return {
@@ -128,10 +122,13 @@ def record(ledger: Ledger, forgiven: int) -> Doc | None:
     }
 
 
-def usage_status(ledger: Ledger, config: OperatorConfig, before: Doc) -> Doc | None:
+def usage_status(
+    ledger: Ledger, judges: Iterable[JudgeUsage], config: OperatorConfig, before: Doc
+) -> Doc | None:
     """status.usage; None for a run that holds no accelerator and asks no judge.
 
-    Nothing in it falls, also where pods went unseen.
+    judges: what score pods said that judging took: each one counts what was bought for the run
+    before it. Nothing in it falls, also where pods went unseen.
     """
     used: Doc = {}
     if ledger.gpu_seconds > 0:
@@ -140,10 +137,12 @@ def usage_status(ledger: Ledger, config: OperatorConfig, before: Doc) -> Doc | N
         if config.price_per_accelerator_hour is not None:
             price = config.price_per_accelerator_hour
             used["cost"] = _number(ledger.gpu_seconds / 3600 * price, 2)
-    if ledger.judge_requests:
-        used["judgeRequests"] = min(ledger.judge_requests, MAX_COUNT)
-        used["judgeCost"] = _number(ledger.judge_cost, 4)
-    return _rising(used, before) or None
+    found = _rising(used, before)
+    for judge in judges:
+        found = _rising(
+            {"judgeRequests": judge.requests, "judgeCost": _number(judge.cost, 4)}, found
+        )
+    return found or None
 
 
 def time_status(ledger: Ledger, before: Doc) -> Doc | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from world import check_status
 from world_documents import configuration, run_document
 
+from evalrun_api.journal import ErrorClass
 from evalrun_api.progress import Progress
 from evalrun_operator.admission import admit, read_run
 from evalrun_operator.decisions import Ledger, Observed
@@ -68,15 +69,19 @@ messages = fields(
     reused=counts,
     computed=counts,
     invalid=counts,
+    errors=st.dictionaries(st.sampled_from([*get_args(ErrorClass), "Odd"]), counts, max_size=3)
+    | nasty,
+    restarts=counts,
+    judge=fields(requests=counts, cost=numbers | nasty, surprise=counts) | nasty,
     scores=st.lists(scores, max_size=3) | plain_scores,
     resultsUri=nasty | st.just("s3://b/manifest.json"),
     resultsDigest=nasty | st.just("d" * 64),
     trusted=st.sampled_from([True, False, None, "yes"]),
-    determinism=st.sampled_from(["Exact", "Perhaps", None]),
+    determinism=st.sampled_from(["Exact", "Mixed", "Perhaps", None]),
     requestsTotal=counts,
     lmmsEval=nasty,
     modelRevision=nasty,
-    seconds=fields(load=counts, idle=counts, surprise=counts),
+    seconds=fields(load=counts, generate=counts, idle=counts) | fields(surprise=counts),
     outcome=st.sampled_from(["Succeeded", "Failed", "Running", "Stopped", "Fine"]),
     reason=st.sampled_from(["Completed", "InternalError", "OutOfMemory", "Whim", ""]),
     step=st.sampled_from(["prepare", "answer", "score", "all"]),
@@ -107,12 +112,13 @@ progress = st.fixed_dictionaries(
         "requestsDone": maybe_counts,
         "requestsTotal": maybe_counts,
         "computed": maybe_counts,
+        "restarts": maybe_counts,
         "requestsPerSecond": numbers,
         "tasks": st.lists(tasks, max_size=4),
     }
 ).map(Progress.model_validate)
 PHASES = ["Pending", "Running", "Succeeded", "Failed", "Unknown"]
-codes = st.sampled_from([0, 1, 10, 12, 30, 137, 10**12, None, "0"])
+codes = st.sampled_from([0, 1, 10, 12, 30, 137, 139, -1, 10**12, None, "0"])
 
 
 @st.composite

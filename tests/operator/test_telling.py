@@ -69,6 +69,43 @@ def test_an_end_is_counted_with_its_reason_and_duration() -> None:
     assert 'evalrun_run_duration_seconds_sum{result="failed"} 7200.0' in text
 
 
+def test_what_runs_took_is_told_while_they_work_and_summed_when_they_end() -> None:
+    metrics = Metrics()
+    store = Store(lambda pod: Ledger(), time.monotonic)
+    metrics.watch_store(store, lambda: 0)
+    usage = {"gpuSeconds": "900", "gpuIdleSeconds": "90", "cost": "1.50"}
+    usage |= {"judgeRequests": 12, "judgeCost": "0.2500"}
+    took: Doc = {"usage": usage, "shards": {"workerRestarts": 2}}
+    store.put("EvaluationRun", run(phase="Answering", **took))
+    store.put("Job", job())
+    store.put("Pod", pod())
+    live = Progress(step="answer", activity="x", errors={"Stalled": 4})
+    store.put_progress("pod-1", live)
+    before = told(metrics)
+    named = 'namespace="team",run="one"'
+    assert f"evalrun_run_gpu_seconds_total{{{named}}} 900.0" in before
+    assert f"evalrun_run_gpu_idle_seconds_total{{{named}}} 90.0" in before
+    assert f"evalrun_run_cost_total{{{named}}} 1.5" in before
+    assert f"evalrun_run_worker_restarts_total{{{named}}} 2.0" in before
+    assert f'evalrun_run_invalid_answers{{error="Stalled",{named}}} 4.0' in before
+    assert "evalrun_gpu_seconds_total 0.0" in before
+
+    ended = {**ENDED, **took, "answers": {"errors": {"Empty": 7, "Whim": 5}}}
+    store.put("EvaluationRun", run(version=9, **ended))
+    for _ in range(2):
+        metrics.count_finished(run(**ended))
+    after = told(metrics)
+    assert 'run="one"' not in after
+    assert "evalrun_gpu_seconds_total 1800.0" in after
+    assert "evalrun_gpu_idle_seconds_total 180.0" in after
+    assert "evalrun_cost_total 3.0" in after
+    assert "evalrun_worker_restarts_total 4.0" in after
+    assert "evalrun_judge_requests_total 24.0" in after
+    assert "evalrun_judge_cost_total 0.5" in after
+    assert 'evalrun_invalid_answers_total{error="Empty"} 14.0' in after
+    assert "Whim" not in after  # labels are a closed list
+
+
 def test_two_operators_in_one_process_share_no_metrics() -> None:
     first, second = Metrics(), Metrics()
     first.count_request("get", "leases", "200")

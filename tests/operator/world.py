@@ -356,7 +356,8 @@ class World:
         if deleted and status["phase"] == "Pending":
             status |= {"phase": "Failed"}
         elif deleted:
-            self._end(pod, Fate(exit_code=int(ExitCode.STOPPED)))
+            said = fate.message if fate.endless else None
+            self._end(pod, Fate(exit_code=int(ExitCode.STOPPED), message=said))
         elif fate.unschedulable:
             status["conditions"] = [_bound("False", self.now, fate.text or "0/3 nodes fit")]
         elif status["phase"] == "Pending":
@@ -391,11 +392,12 @@ class World:
             status["containerStatuses"] = []
             return
         message = fate.message if fate.message is not None else self._message(pod, fate)
+        running = status["containerStatuses"][0]["state"].get("running") or {}
         status["containerStatuses"][0]["state"] = {
             "terminated": {
                 "exitCode": fate.exit_code,
                 "reason": fate.exit_reason or ("Error" if fate.exit_code else "Completed"),
-                "startedAt": stamp(self.now),
+                "startedAt": running.get("startedAt") or stamp(self.now),
                 "finishedAt": stamp(self.now),
                 "message": message,
             }
@@ -474,6 +476,14 @@ NEVER_FALL: tuple[tuple[str, ...], ...] = (
     ("resumes",),
     ("activeSeconds",),
     ("usage", "gpuSeconds"),
+    ("usage", "gpuIdleSeconds"),
+    ("usage", "cost"),
+    ("usage", "judgeRequests"),
+    ("usage", "judgeCost"),
+    ("time", "start"),
+    ("time", "generate"),
+    ("time", "idle"),
+    ("shards", "workerRestarts"),
     ("progress", "requestsDone"),
     ("progress", "requestsTotal"),
     ("answers", "computed"),
