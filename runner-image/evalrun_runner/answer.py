@@ -5,22 +5,67 @@ from __future__ import annotations
 import logging
 
 from evalrun_api import reasons
-from evalrun_api.errors import fail
+from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.lock import Lock, answers_digest
 from evalrun_runner import weights
 from evalrun_runner.setting import Setting
-from evalrun_runner.share import answer_share
+from evalrun_runner.watchdog import Stalled, Watchdog, end_process
 
 log = logging.getLogger(__name__)
 
 
-def answer(setting: Setting) -> None:
-    """Answer this shard's share of what the journal lacks, and journal it."""
+def answer(setting: Setting, *, supervised: bool) -> None:
+    """Answer this shard's share of what the journal lacks, and journal it.
+
+    supervised: in worker processes of their own, one of which can die without the others, rather
+    than in this process.
+    """
     plan, report = setting.plan, setting.report
     report.enter("answer", "reading the journal")
     lock = setting.read_lock()
+    with setting.holding_accelerators():
+        source = setting.weights or _checked_weights(setting, lock)
+        report.locked(lock)
+        if setting.shard is None and setting.worker is None:
+            # Otherwise the share is known when the requests are built.
+            for task in (task for group in lock.groups for task in group.tasks):
+                report.expect(task.name, task.requests)
+        if supervised:
+            from evalrun_runner.supervisor import supervise
+
+            log.info("starting workers", extra={"workers": plan.workers})
+            supervise(setting, lock, source)
+        else:
+            _answer_here(setting, lock, source)
+
+
+def _answer_here(setting: Setting, lock: Lock, source: str) -> None:
+    """Answer in this process, under the watch over a stall."""
+    from evalrun_runner.share import answer_share
+
+    def end(error: EvalrunError) -> None:
+        reason = error.reason
+        setting.report.conclude(outcome="Failed", reason=reason.name, message=str(error)[:2048])
+        end_process(reason.exit_code)
+
+    setting.watchdog = Watchdog(setting.plan.stall_seconds, end)
+    try:
+        with setting.watchdog.watching():
+            answer_share(setting, lock, source)
+    except Stalled:
+        raise setting.watchdog.error from None
+    finally:
+        setting.watchdog = None
+
+
+def _checked_weights(setting: Setting, lock: Lock) -> str:
+    """Where the weights are, once they and the packages are known to be the locked ones."""
     source, revision = weights.locate(
-        plan, setting.places, report.activity, locked=lock.model.revision
+        setting.plan,
+        setting.places,
+        setting.report.activity,
+        locked=lock.model.revision,
+        store=setting.store,
     )
     if revision != lock.model.revision:
         raise fail(
@@ -29,11 +74,7 @@ def answer(setting: Setting) -> None:
             f"the weights are {revision}, prepare locked {lock.model.revision}",
         )
     _check_versions(setting, lock)
-    report.locked(lock)
-    if setting.shard is None:  # a shard learns its share when the requests are built
-        for task in (task for group in lock.groups for task in group.tasks):
-            report.expect(task.name, task.requests)
-    answer_share(setting, lock, source)
+    return source
 
 
 def _check_versions(setting: Setting, lock: Lock) -> None:

@@ -18,7 +18,9 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -29,14 +31,18 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import StepName
 from evalrun_api.reading import read
 from evalrun_api.reasons import ExitCode
-from evalrun_runner import layout, logs
+from evalrun_runner import data_ladder, layout, logs
 from evalrun_runner.environment import adopt_env_from
-from evalrun_runner.places import Places
+from evalrun_runner.in_hand import Hand
+from evalrun_runner.judging import Judges, judges_led
+from evalrun_runner.mailbox import Mailbox
+from evalrun_runner.places import CacheKind, Places
 from evalrun_runner.report import MAX_REVISION, Report
 from evalrun_runner.serve import serve
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped, StopRequest, stop_at_eof
 from evalrun_runner.stores import open_store
+from evalrun_runner.supervised import die_with_supervisor, tell_regularly
 
 log = logging.getLogger("evalrun_runner")
 
@@ -50,6 +56,7 @@ _DISTRIBUTED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
 def main() -> None:
     """Run the command and exit with its code."""
     logs.set_up_logs()
+    faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     code = run(sys.argv[1:])
     logging.shutdown()
@@ -69,16 +76,21 @@ def run(arguments: Sequence[str]) -> int:
     logs.always.update(run=f"{plan.run.namespace}/{plan.run.name}", uid=plan.run.uid)
     _go_offline_if_possible(plan)
     first: StepName = STEPS[0] if options.step == "all" else options.step
-    report = Report(plan, first, options.termination_log)
+    mailbox = Mailbox(options.mailbox) if options.mailbox else None
+    report = Report(plan, first, options.termination_log, mailbox)
     stop = StopRequest(options.grace_seconds)
     try:
         if options.stop_at_eof:
             stop_at_eof()
+        if mailbox is not None:
+            die_with_supervisor()
+            tell_regularly(report)
+            logs.always["worker"] = str(options.worker)
         report.conclude()
         adopt_env_from(os.environ)
         if options.listen:
             serve(report, options.listen, options.address_file)
-        _steps(options, plan, report, stop)
+        _steps(options, plan, report, stop, mailbox)
     except Stopped:
         stop.shield()
         report.conclude(
@@ -111,17 +123,40 @@ def _failed(report: Report, error: EvalrunError, message: str | None = None) -> 
     return error.reason.exit_code
 
 
-def _steps(options: argparse.Namespace, plan: RunPlan, report: Report, stop: StopRequest) -> None:
-    if options.shard is not None and not 0 <= options.shard < plan.shards:
-        what = f"there is no shard {options.shard} of {plan.shards}"
-        raise fail(reasons.INVALID_SPEC, "--shard", what, f"Give 0 to {plan.shards - 1}")
+def _steps(
+    options: argparse.Namespace,
+    plan: RunPlan,
+    report: Report,
+    stop: StopRequest,
+    mailbox: Mailbox | None,
+) -> None:
+    for name, given, count in (
+        ("shard", options.shard, plan.shards),
+        ("worker", options.worker, plan.workers),
+    ):
+        if given is not None and not 0 <= given < count:
+            what = f"there is no {name} {given} of {count}"
+            raise fail(reasons.INVALID_SPEC, f"--{name}", what, f"Give 0 to {count - 1}")
     for name in _DISTRIBUTED:
         os.environ.pop(name, None)
+    with judges_led(plan, options.step) as judges:
+        _work(options, plan, report, stop, mailbox, judges)
+
+
+def _work(
+    options: argparse.Namespace,
+    plan: RunPlan,
+    report: Report,
+    stop: StopRequest,
+    mailbox: Mailbox | None,
+    judges: Judges,
+) -> None:
     places = Places(
         work=options.work,
         spool=options.spool or options.work / "spool",
         benchmarks=options.benchmarks,
         volumes=dict(options.volume),
+        cache=options.cache,
     )
     store = open_store(plan.store)
     setting = Setting(
@@ -132,13 +167,19 @@ def _steps(options: argparse.Namespace, plan: RunPlan, report: Report, stop: Sto
         stop=stop,
         writer=options.writer or uuid.uuid4().hex,
         shard=options.shard,
+        worker=options.worker,
+        weights=options.weights,
+        hand=Hand(mailbox, plan.stall_seconds),
+        judges=judges,
     )
-    if _is_done(setting):
+    if mailbox is None and _is_done(setting):
         log.info("the run is finished already", extra={"run": plan.run.uid})
         return
     for step in STEPS if options.step == "all" else (options.step,):
         logs.always["step"] = step
-        _step(step)(setting)
+        if step != "prepare" and options.step != "all" and mailbox is None:
+            data_ladder.obtain(setting)  # for a worker its supervisor has
+        _step(step, options, plan.workers)(setting)
         stop.raise_if_asked()
 
 
@@ -166,11 +207,12 @@ def _is_done(setting: Setting) -> bool:
         requests_total=manifest.answers.total,
         lmms_eval=manifest.provenance.versions.get("lmms-eval"),
         model_revision=manifest.provenance.model_revision[:MAX_REVISION],
+        judge=manifest.judge,
     )
     return True
 
 
-def _step(name: str) -> Callable[[Setting], object]:
+def _step(name: str, options: argparse.Namespace, workers: int) -> Callable[[Setting], object]:
     """The step's function; each imports only what it needs."""
     if name == "prepare":
         from evalrun_runner.prepare import prepare
@@ -179,7 +221,9 @@ def _step(name: str) -> Callable[[Setting], object]:
     if name == "answer":
         from evalrun_runner.answer import answer
 
-        return answer
+        # A process that is to do all by itself has nothing that it could start anew.
+        alone = options.worker is not None or (options.step == "all" and workers == 1)
+        return partial(answer, supervised=not alone)
     from evalrun_runner.score import score
 
     return score
@@ -238,6 +282,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLAIM=FOLDER",
         help="folder of a claim that is not mounted at /volumes/CLAIM",
     )
+    parser.add_argument(
+        "--cache",
+        choices=get_args(CacheKind),
+        default="own",
+        help="whose the hub's cache (HF_HOME) is: this machine's, for all steps (own), a volume "
+        "that all pods mount (shared), the node's, or the pod's",
+    )
     parser.add_argument("--work", type=Path, default=Path("/work"), help="scratch folder")
     parser.add_argument("--spool", type=Path, help="where answers wait for the store")
     parser.add_argument("--shard", type=int, help="index of this process among the plan's shards")
@@ -251,5 +302,9 @@ def _parser() -> argparse.ArgumentParser:
         default=20,
         help="longest time that the chunk in hand may take after SIGTERM",
     )
+    # What a supervisor tells a worker; not for people.
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--mailbox", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--weights", help=argparse.SUPPRESS)
     parser.add_argument("--stop-at-eof", action="store_true", help="stop when standard input ends")
     return parser

@@ -17,6 +17,8 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
 from evalrun_api.status import StageSeconds
 from evalrun_api.termination import TerminationMessage
+from evalrun_runner.mailbox import Mailbox, TaskCounts, WorkerState
+from evalrun_runner.merging import Sums
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +31,26 @@ class Report:
     """The state of this process, for its HTTP server and its termination message.
 
     Written by the thread that works, read by the threads that serve.
+
+    mailbox: of a worker, whose supervisor it tells the same.
     """
 
-    def __init__(self, plan: RunPlan, step: StepName, termination_log: Path | None) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        step: StepName,
+        termination_log: Path | None,
+        mailbox: Mailbox | None = None,
+    ) -> None:
         self._termination_log = termination_log
+        self._mailbox = mailbox
         self._lock = threading.Lock()
         self._begun = time.monotonic()
         self._recent: deque[tuple[float, int]] = deque()
         self._totals: dict[str, int] = {}
-        self._done: dict[str, int] = {}
+        self._reused: dict[str, int] = {}
+        self._computed: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
         self._activity = "starting"
         self._message = TerminationMessage(
             run=plan.run, step=step, outcome="Running", reason="Running"
@@ -87,14 +100,15 @@ class Report:
         """This process will answer so many requests of a task."""
         with self._lock:
             self._totals[task] = requests
-            self._done.setdefault(task, 0)
+            self._reused.setdefault(task, 0)
+            self._computed.setdefault(task, 0)
         self._expected.labels(task).set(requests)
 
     def reused(self, task: str, count: int) -> None:
         """Answers that were in the journal."""
         if count:
             with self._lock:
-                self._done[task] += count
+                self._reused[task] += count
             self.conclude(reused=self._message.reused + count)
             self._requests.labels(task, "reused").inc(count)
 
@@ -102,7 +116,7 @@ class Report:
         """Answers that the model gave just now."""
         now = time.monotonic()
         with self._lock:
-            self._done[task] += count
+            self._computed[task] += count
             self._recent.append((now, count))
             while self._recent[0][0] < now - RATE_WINDOW_SECONDS:
                 self._recent.popleft()
@@ -126,6 +140,8 @@ class Report:
 
     def stage(self, name: str, seconds: float) -> None:
         """Time spent in a stage (load, generate, score…)."""
+        with self._lock:
+            self._seconds[name] = seconds
         self._stage.labels(name).set(seconds)
         if name in StageSeconds.model_fields:
             with self._lock:
@@ -151,7 +167,8 @@ class Report:
         """What /progress serves."""
         now = time.monotonic()
         with self._lock:
-            message, totals, done = self._message, dict(self._totals), dict(self._done)
+            message, totals = self._message, dict(self._totals)
+            done = {name: self._reused[name] + self._computed[name] for name in totals}
             recent, activity = list(self._recent), self._activity
         total, finished = sum(totals.values()), sum(done.values())
         rate = _rate(recent, now)
@@ -173,10 +190,54 @@ class Report:
             ],
         )
 
+    def state(self) -> WorkerState:
+        """What a worker tells its supervisor."""
+        with self._lock:
+            message = self._message
+            return WorkerState(
+                activity=self._activity,
+                tasks=[
+                    TaskCounts(
+                        name=name,
+                        total=total,
+                        reused=self._reused[name],
+                        computed=self._computed[name],
+                    )
+                    for name, total in self._totals.items()
+                ],
+                errors=message.errors,
+                seconds=dict(self._seconds),
+                reason=message.reason,
+                message=message.message,
+            )
+
+    def adopt(self, sums: Sums) -> None:
+        """Take over what the workers of this process have done together; it never falls."""
+        self.activity(sums.activity)
+        for name, counts in sums.tasks.items():
+            # A share is known once its requests are built; a total known before is of all.
+            if counts.total > self._totals.get(name, 0):
+                self.expect(name, counts.total)
+            self.reused(name, max(counts.reused - self._reused[name], 0))
+            if (news := counts.computed - self._computed[name]) > 0:
+                self.computed(name, news)
+        for error, count in sums.errors.items():
+            if (more := count - self._message.errors.get(error, 0)) > 0:
+                self.failed(error, more)
+        for name, seconds in sums.seconds.items():
+            self.stage(name, seconds)
+
+    def tell(self) -> None:
+        """Tell the supervisor, if there is one."""
+        if self._mailbox is not None:
+            self._mailbox.tell(self.state())
+
     def conclude(self, **changes: Any) -> None:
         """Change the termination message and write it."""
         with self._lock:
             self._message = self._message.model_copy(update=changes)
+        self.tell()
+        with self._lock:
             if self._termination_log is None:
                 return
             try:

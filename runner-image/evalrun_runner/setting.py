@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,13 +17,17 @@ from evalrun_api.errors import fail
 from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_runner import layout
+from evalrun_runner.in_hand import Hand
 from evalrun_runner.places import Places, include_folder
 from evalrun_runner.report import Report
+from evalrun_runner.request_list import Request
 from evalrun_runner.stopping import StopRequest
 from evalrun_runner.stores import Store
+from evalrun_runner.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from evalrun_runner.evaluation import Evaluator
+    from evalrun_runner.judging import Judges
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ class Setting:
 
     shard: which share of the chunks is this pod's; of `plan.shards`.
     worker: which part of that is this process'; of `plan.workers`. None: all of it.
+    judges: how tasks get to their judge; None where nothing leads them.
+    weights: where a worker finds them; its supervisor has looked.
+    hand, watchdog: what the supervisor and the watch over a stall know of each call.
     seconds: wall time by stage, as far as this process has seen them.
     """
 
@@ -45,8 +52,13 @@ class Setting:
     writer: str
     shard: int | None = None
     worker: int | None = None
+    judges: Judges | None = None
+    weights: str | None = None
+    hand: Hand = field(default_factory=Hand)
+    watchdog: Watchdog | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _evaluator: Evaluator | None = None
+    _holding_since: float | None = None
 
     @property
     def evaluator(self) -> Evaluator:
@@ -75,6 +87,50 @@ class Setting:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
             self.report.stage(name, self.seconds[name])
+            self.count_idle()
+
+    @contextmanager
+    def asking(self, requests: Sequence[Request]) -> Iterator[None]:
+        """One call of the backend: noted for the supervisor, and watched for a stall."""
+        with self.hand.holding(requests):
+            if self.watchdog is None:
+                yield
+            else:
+                with self.watchdog.call():
+                    yield
+
+    @contextmanager
+    def holding_accelerators(self) -> Iterator[None]:
+        """Time in which accelerators are held, used or not."""
+        self._holding_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.count_idle()
+            self._holding_since = None
+
+    def count_idle(self) -> None:
+        """Count the time in which accelerators were held and answered nothing, up to now.
+
+        Times the number of accelerators it is what they cost for nothing: importing, loading and
+        waiting for the store are in it.
+        """
+        if self._holding_since is None or not self.plan.is_accelerated:
+            return
+        held = time.monotonic() - self._holding_since
+        self.seconds["idle"] = max(held - self.seconds.get("generate", 0.0), 0.0)
+        self.report.stage("idle", self.seconds["idle"])
+
+    def count_decoding(self, seconds: float) -> None:
+        """Backends have waited for media so long by now: that was no answering."""
+        more = seconds - self.seconds.get("decode", 0.0)
+        if more <= 0:
+            return
+        self.seconds["decode"] = seconds
+        self.seconds["generate"] = max(self.seconds.get("generate", 0.0) - more, 0.0)
+        for name in ("decode", "generate"):
+            self.report.stage(name, self.seconds[name])
+        self.count_idle()
 
     def read_lock(self) -> Lock:
         """The lock that prepare wrote for this run."""

@@ -7,6 +7,7 @@ never loads them.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalrun_api import reasons
@@ -16,6 +17,7 @@ from evalrun_api.plan import SettingsGroup
 from evalrun_runner import layout
 from evalrun_runner.answers import Index, read_index
 from evalrun_runner.asking import Asker
+from evalrun_runner.careful import CarefulAsker
 from evalrun_runner.journal import (
     MAX_UNSTORED_SECONDS,
     STOP_SECONDS,
@@ -43,7 +45,7 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
     log.info("journal read", extra={"answers": len(answers), "adopted_segments": adopted})
     writer = JournalWriter(store, prefix, spool, setting.writer)
     try:
-        share = _Share(setting, answers, Asker(setting, answers, writer, source))
+        share = _Share(setting, answers, CarefulAsker(setting, answers, writer, source))
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             share.answer_group(group, locked)
         setting.stop.raise_if_asked()
@@ -94,9 +96,20 @@ class _Share:
                 len(missing[chunk.number]) for chunk in mine if chunk.requests[0].task == task
             )
             report.reused(task, len(of_task) - lacking)
-        for chunk in mine:
-            if missing[chunk.number]:
-                self._asker.ask(request_type, chunk, missing[chunk.number], locked.batch_size)
+        lacking_chunks = [chunk for chunk in mine if missing[chunk.number]]
+        self._prefetch(lacking_chunks[:1], missing, locked.batch_size)
+        for place, chunk in enumerate(lacking_chunks, start=1):
+            self._prefetch(lacking_chunks[place : place + 1], missing, locked.batch_size)
+            self._asker.ask(request_type, chunk, missing[chunk.number], locked.batch_size)
+        self._prefetch([], missing, locked.batch_size)
+
+    def _prefetch(
+        self, upcoming: Sequence[Chunk], missing: Mapping[int, list[Request]], batch_size: int
+    ) -> None:
+        """Have media decoded for what will be asked of a chunk; of none, after the last."""
+        alone = batch_size == 1 or self._setting.plan.is_remote
+        asked = (missing[chunk.number] if alone else chunk.requests for chunk in upcoming)
+        self._asker.prefetch([request for requests in asked for request in requests])
 
     def _is_mine(self, chunk: Chunk) -> bool:
         shards, workers = self._setting.plan.shards, self._setting.plan.workers

@@ -25,10 +25,15 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Whether this process was asked to stop. Signals are handled from construction on."""
+    """Whether this process was asked to stop. Signals are handled from construction on.
+
+    patience_seconds: longest time that the chunk in hand may take after that.
+    asked: how often it was asked; the second time interrupts the chunk in hand.
+    """
 
     def __init__(self, patience_seconds: int) -> None:
-        self._patience = patience_seconds
+        self.patience_seconds = patience_seconds
+        self.asked = 0
         self._asked_at: float | None = None
         self._raised = False
         self._in_chunk = False
@@ -41,12 +46,15 @@ class StopRequest:
         del number, frame
         first = self._asked_at is None
         if first:
+            self.asked = 1
             self._asked_at = time.monotonic()
-            if self._in_chunk and self._patience > 0:
-                signal.alarm(self._patience)
+            if self._in_chunk and self.patience_seconds > 0:
+                signal.alarm(self.patience_seconds)
                 return
         elif time.monotonic() - (self._asked_at or 0) < REPEAT_SECONDS:
             return
+        else:
+            self.asked += 1
         self._raise_once()
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,162 @@
+"""One worker as its supervisor has it: a process of this same program, and its lives."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from evalrun_runner.endings import Ending, ending, may_live_again
+from evalrun_runner.mailbox import Mailbox
+from evalrun_runner.merging import Lives
+from evalrun_runner.poison import Death
+
+log = logging.getLogger(__name__)
+
+LAST_LINES = 20
+MAX_LINE = 500
+OVERDUE_SECONDS = 60.0
+"""After its deadline a worker that stalled ends itself, with its stacks in the log; later than
+this, it can't."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a worker is started. command: its arguments. environment: the whole of it."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+
+
+class Worker:
+    """A worker's process, started anew when it dies.
+
+    number: which one it is of its pod's.
+    """
+
+    def __init__(self, number: int, mailbox: Mailbox, launch: Launch) -> None:
+        self.number = number
+        self.lives = Lives()
+        self.restarts = 0
+        self._mailbox = mailbox
+        self._launch = launch
+        self._deaths = mailbox.deaths()
+        self._in_a_row = 0
+        self._overdue = False
+        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        self._mailbox.begin_life()
+        self._overdue = False
+        self._said.clear()
+        # In the supervisor's own group, so that who kills that group kills the workers too.
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, "-P", "-m", "evalrun_runner", *self._launch.command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(self._launch.environment),
+        )
+        assert self._process.stdout is not None
+        name = f"worker-{self.number}-log"
+        arguments = (self._process.stdout, self._said)
+        self._reader = threading.Thread(target=_pass_on, args=arguments, name=name, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the life that is going on."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ask it to store what is finished and end."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, and wait until it has."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._clear_up()
+
+    def look(self) -> None:
+        """Read how far it is; end it if it has stalled and does not end itself."""
+        if (state := self._mailbox.state()) is not None:
+            self.lives.update(state)
+        deadline = self._mailbox.in_hand().deadline
+        if deadline and time.monotonic() > deadline + OVERDUE_SECONDS and not self._overdue:
+            log.error("worker %d does not end itself; it is killed", self.number)
+            self._overdue = True
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    def poll(self) -> int | None:
+        """The exit code of this life, negative for a signal; None while it goes on."""
+        return self._process.poll()
+
+    def ended(self, code: int, *, memory_killed: bool) -> Ending:
+        """What this life's end means. To be called once, when `poll` has given its exit code."""
+        self._clear_up()
+        self.look()
+        said, message = self.lives.now.reason, self.lives.now.message
+        found = ending(code, said, message, memory_killed=memory_killed, stalled=self._overdue)
+        hand = self._mailbox.in_hand()
+        self._in_a_row = 1 if hand.finished else self._in_a_row + 1
+        if found.blame and hand.marks:
+            self._deaths.append(Death(found.blame, tuple(hand.marks)))
+            self._mailbox.write_deaths(self._deaths)
+        self.lives.end_life()
+        return found
+
+    def may_live_again(self) -> bool:
+        """Whether it is to be started anew after it died."""
+        return may_live_again(self._in_a_row, self.restarts)
+
+    def live_again(self) -> None:
+        """Start it anew."""
+        self.restarts += 1
+        self._begin_life()
+
+    def last_words(self) -> str:
+        """The last lines that it wrote."""
+        return "\n".join(self._said)
+
+    def _clear_up(self) -> None:
+        self._process.wait()
+        self._reader.join(2)  # a process that it left behind may hold the other end
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+
+
+def _pass_on(output: IO[bytes], said: deque[str]) -> None:
+    """Copy what a worker writes into this process' log, and keep the last of it."""
+    with output:
+        while line := output.readline(1 << 16):
+            with suppress(OSError):
+                os.write(2, line)
+            if text := _words(line):
+                said.append(text)
+
+
+def _words(line: bytes) -> str:
+    """What a line of a log says: the message of ours, all of any other's."""
+    text = line.decode(errors="replace").strip()
+    if text.startswith("{"):
+        with suppress(ValueError):
+            entry = json.loads(text)
+            if entry.get("level") in ("debug", "info"):
+                return ""  # not what it died of
+            text = str(entry.get("message", text))
+    return text[:MAX_LINE]
