@@ -120,14 +120,21 @@ class Workbench:
             workspace=self.folder / uid,
         )
 
-    def execute(self, run: local.LocalRun, step: str = "all", *options: str) -> Outcome:
-        """Run a step in this process, in which lmms-eval is imported once for all tests."""
+    def execute(
+        self, run: local.LocalRun, step: str = "all", *options: str, supervised: bool = False
+    ) -> Outcome:
+        """Run a step in this process, in which lmms-eval is imported once for all tests.
+
+        supervised: answer in worker processes, as a pod does, and not here as its one worker.
+        """
         from evalrun_runner.main import run as run_command
 
         handlers = {
             number: signal.getsignal(number)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
         }
+        if step == "answer" and run.plan.workers == 1 and not supervised:
+            options += ("--worker", "0")
         try:
             code = run_command([*local.arguments(run, step), *options])
         finally:
