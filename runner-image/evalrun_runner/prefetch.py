@@ -1,0 +1,300 @@
+"""Documents decoded ahead: the next chunk's media are decoded while the model answers this one.
+
+lmms-eval's backends look a document up as `model.task_dict[task][split][doc_id]`, and `datasets`
+decodes its images in that access, on the thread that should feed the model. Image codecs let other
+threads run meanwhile, so one thread that goes ahead hides that time.
+
+What a backend sees stays the same: each access gives a document of its own, decoded by the same
+code, never one that was given before. An error in the background is dropped: the access itself
+then meets it. Only splits whose documents hold images are decoded ahead; anything else (lists,
+streams, splits with a transform, videos, which are decoded frame by frame anyway) is passed
+through.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from evalrun_runner.request_list import Request
+
+MAX_BYTES = 256 << 20
+"""Of decoded documents that wait for the backend. One document more may be in hand."""
+
+
+class _Place(NamedTuple):
+    """Where a document stands."""
+
+    task: str
+    split: str
+    doc_id: int
+
+
+@dataclass
+class _Decoded:
+    document: Any
+    size: int
+    turn: int
+
+
+class Prefetcher:
+    """Decodes the documents of the chunk that comes next.
+
+    documents: lmms-eval's, by task and split; they may become more. `view` is what the backend is
+    given in their stead. seconds: for which backends have waited for documents so far.
+    """
+
+    def __init__(self, documents: dict[str, Any], max_bytes: int = MAX_BYTES) -> None:
+        self.view = _Tasks(documents, self)
+        self.seconds = 0.0
+        self._documents = documents
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._turn = 0
+        self._queue: deque[tuple[_Place, int]] = deque()
+        self._in_hand: _Place | None = None
+        self._decoded: dict[_Place, deque[_Decoded]] = {}
+        self._bytes = 0
+        self._given: dict[str, int] = {}
+        self._unused: set[str] = set()
+        self._suitable: dict[int, tuple[Any, bool]] = {}
+
+    def chunk(self, requests: Sequence[Request]) -> None:
+        """Decode what these requests are about; they are asked after the chunk in hand.
+
+        What was decoded for the chunk before that one, and not looked up, is dropped.
+        """
+        with self._changed:
+            self._turn += 1
+            self._drop(self._turn - 1)
+            for request in requests:
+                if (place := self._place(request)) is not None:
+                    self._queue.append((place, self._turn))
+            if self._queue and self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop decoding and drop everything."""
+        with self._changed:
+            self._closed = True
+            self._drop(self._turn + 1)
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def look_up(self, task: str, split: str, doc_id: int, documents: Any) -> Any:
+        """The document, decoded ahead if it was."""
+        begun = time.perf_counter()
+        try:
+            found = self._take(_Place(task, split, doc_id))
+            return documents[doc_id] if found is None else found.document
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+    def suits(self, documents: Any) -> bool:
+        """Whether a split's documents are decoded ahead. Looked at once for each split."""
+        known = self._suitable.get(id(documents))
+        if known is None or known[0] is not documents:
+            known = self._suitable[id(documents)] = (documents, holds_images(documents))
+        return known[1]
+
+    def _take(self, place: _Place) -> _Decoded | None:
+        with self._changed:
+            while True:
+                if waiting := self._decoded.get(place):
+                    found = waiting.popleft()
+                    if not waiting:
+                        del self._decoded[place]
+                    self._bytes -= found.size
+                    self._given[place.task] = self._given.get(place.task, 0) + 1
+                    self._changed.notify_all()
+                    return found
+                if self._in_hand != place:
+                    break
+                self._changed.wait()
+            for entry in self._queue:  # not begun: whoever needs it now is as fast
+                if entry[0] == place:
+                    self._queue.remove(entry)
+                    break
+            return None
+
+    def _place(self, request: Request) -> _Place | None:
+        split = request.instance.metadata.get("split")
+        task = request.task
+        if split is None or task in self._unused:
+            return None
+        of_task = self._documents.get(task)
+        if not isinstance(of_task, Mapping) or not self.suits(of_task.get(split)):
+            return None
+        return _Place(task, str(split), request.key.doc_id)
+
+    def _drop(self, before: int) -> None:
+        """Forget what was wanted in turns before that one.
+
+        A task whose documents a backend never looks up is not decoded ahead any more.
+        """
+        while self._queue and self._queue[0][1] < before:
+            self._queue.popleft()
+        for place, waiting in list(self._decoded.items()):
+            kept = deque(entry for entry in waiting if entry.turn >= before)
+            self._bytes -= sum(entry.size for entry in waiting if entry.turn < before)
+            if len(kept) < len(waiting) and not self._given.get(place.task):
+                self._unused.add(place.task)
+            if kept:
+                self._decoded[place] = kept
+            else:
+                del self._decoded[place]
+
+    def _work(self) -> None:
+        while (wanted := self._next()) is not None:
+            place, turn = wanted
+            found: _Decoded | None = None
+            try:
+                document = self._documents[place.task][place.split][place.doc_id]
+                found = _Decoded(document, size_of(document), turn)
+            except Exception:  # noqa: BLE001  # the access itself will meet it
+                found = None
+            with self._changed:
+                self._in_hand = None
+                if found is not None and turn >= self._turn - 1 and not self._closed:
+                    self._decoded.setdefault(place, deque()).append(found)
+                    self._bytes += found.size
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[_Place, int] | None:
+        with self._changed:
+            while not self._closed and (not self._queue or self._bytes >= self._max_bytes):
+                self._changed.wait()
+            if self._closed:
+                return None
+            wanted = self._queue.popleft()
+            self._in_hand = wanted[0]
+            return wanted
+
+
+class _Tasks(MutableMapping[str, Any]):
+    """What a backend has as `task_dict`: the documents, by task. It may add some of its own."""
+
+    def __init__(self, documents: dict[str, Any], prefetcher: Prefetcher) -> None:
+        self._documents = documents
+        self._prefetcher = prefetcher
+
+    def __getitem__(self, task: str) -> Any:
+        of_task = self._documents[task]
+        if not isinstance(of_task, Mapping):
+            return of_task
+        return _Splits(task, of_task, self._prefetcher)
+
+    def __setitem__(self, task: str, value: Any) -> None:
+        self._documents[task] = value
+
+    def __delitem__(self, task: str) -> None:
+        del self._documents[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._documents)
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+
+class _Splits(Mapping[str, Any]):
+    """A task's splits."""
+
+    def __init__(self, task: str, splits: Mapping[str, Any], prefetcher: Prefetcher) -> None:
+        self._task = task
+        self._splits = splits
+        self._prefetcher = prefetcher
+
+    def __getitem__(self, split: str) -> Any:
+        documents = self._splits[split]
+        if not self._prefetcher.suits(documents):
+            return documents
+        return _Split((self._task, str(split)), documents, self._prefetcher)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_plain(self, "_splits"), name)
+
+
+class _Split:
+    """A split whose documents may have been decoded ahead; in all else the split itself."""
+
+    def __init__(self, where: tuple[str, str], documents: Any, prefetcher: Prefetcher) -> None:
+        self._where = where
+        self._split = documents
+        self._prefetcher = prefetcher
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, Integral) or isinstance(key, bool):
+            return self._split[key]
+        return self._prefetcher.look_up(*self._where, int(key), self._split)
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._split)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_plain(self, "_split"), name)
+
+
+def _plain(view: Any, name: str) -> Any:
+    """What a view stands for. A view that is being unpickled has nothing yet."""
+    try:
+        return vars(view)[name]
+    except KeyError:
+        raise AttributeError(name) from None
+
+
+def holds_images(documents: Any) -> bool:
+    """Whether looking a document up decodes images, and does nothing else of length."""
+    from datasets import Dataset
+
+    if not isinstance(documents, Dataset) or documents.format["type"] is not None:
+        return False
+    kinds = set(_decoded_kinds(documents.features))
+    return kinds == {"Image"}
+
+
+def _decoded_kinds(feature: Any) -> Iterator[str]:
+    """Names of the feature types within that are decoded when a document is looked up."""
+    if isinstance(feature, Mapping):
+        for entry in feature.values():
+            yield from _decoded_kinds(entry)
+    elif isinstance(feature, list | tuple):
+        for entry in feature:
+            yield from _decoded_kinds(entry)
+    elif hasattr(feature, "feature"):
+        yield from _decoded_kinds(feature.feature)
+    elif hasattr(feature, "decode_example") and getattr(feature, "decode", True):
+        yield type(feature).__name__
+
+
+def size_of(value: Any) -> int:
+    """Bytes that a decoded document holds, near enough: those of its media."""
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(size_of, value))
+    if isinstance(value, bytes | str):
+        return len(value)
+    if hasattr(value, "getbands"):  # an image of PIL
+        width, height = value.size
+        return int(width * height * len(value.getbands()))
+    return int(getattr(value, "nbytes", 0))
