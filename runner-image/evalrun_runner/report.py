@@ -23,6 +23,8 @@ from evalrun_runner.merging import Sums
 log = logging.getLogger(__name__)
 
 RATE_WINDOW_SECONDS = 30.0
+REWRITE_SECONDS = 5.0
+"""How old the termination message of a process with workers may be."""
 MAX_TASKS = 2000
 MAX_REVISION = 512
 
@@ -46,6 +48,7 @@ class Report:
         self._mailbox = mailbox
         self._lock = threading.Lock()
         self._begun = time.monotonic()
+        self._written_at = 0.0
         self._recent: deque[tuple[float, int]] = deque()
         self._totals: dict[str, int] = {}
         self._reused: dict[str, int] = {}
@@ -226,6 +229,8 @@ class Report:
                 self.failed(error, more)
         for name, seconds in sums.seconds.items():
             self.stage(name, seconds)
+        if time.monotonic() - self._written_at >= REWRITE_SECONDS:
+            self.conclude()  # what a killed pod leaves says how far it was
 
     def tell(self) -> None:
         """Tell the supervisor, if there is one."""
@@ -238,6 +243,7 @@ class Report:
             self._message = self._message.model_copy(update=changes)
         self.tell()
         with self._lock:
+            self._written_at = time.monotonic()
             if self._termination_log is None:
                 return
             try:
