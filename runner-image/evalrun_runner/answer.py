@@ -48,12 +48,13 @@ def _answer_here(setting: Setting, lock: Lock, source: str) -> None:
         setting.report.conclude(outcome="Failed", reason=reason.name, message=str(error)[:2048])
         end_process(reason.exit_code)
 
-    setting.watchdog = Watchdog(setting.plan.stall_seconds, end)
+    watchdog = setting.watchdog = Watchdog(setting.plan.stall_seconds, end)
     try:
-        with setting.watchdog.watching():
+        with watchdog.watching():
             answer_share(setting, lock, source)
     except Stalled:
-        raise setting.watchdog.error from None
+        assert watchdog.error is not None
+        raise watchdog.error from None
     finally:
         setting.watchdog = None
 

@@ -60,8 +60,8 @@ def choose(use: DataUse, media: list[MediaFolder], model: str | None) -> Choice:
     model: folder of the run's model in the hub's cache. Its weights are left out.
     """
     home = use.home
-    infos = {builder: _info(home / builder) for builder in sorted(use.builders)}
-    infos = {builder: info for builder, info in infos.items() if info is not None}
+    read = {builder: _info(home / builder) for builder in sorted(use.builders)}
+    infos = {builder: info for builder, info in read.items() if info is not None}
     remote = {builder for builder, info in infos.items() if _is_remote(builder, info)}
     sources = {url for info in infos.values() for url in info.get("download_checksums") or {}}
     # What a packaged builder read from afar it would ask for again, by its address.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 DATASET_INFO = "dataset_info.json"
 NOT_DATA = frozenset({"hub", "datasets", "modules", "xet", "assets", "logs", "evaluate"})
-"""Folders of HF_HOME that are no benchmark's own: the libraries' (modules and evaluate are code)."""
+"""Folders of HF_HOME that are the libraries' own; modules and evaluate hold code."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from evalrun_api import reasons
 from evalrun_api.benchmark import DATA_PLACEHOLDER
@@ -18,6 +19,11 @@ from evalrun_api.task_files import inspect
 VOLUMES_ROOT = Path("/volumes")
 """In a pod each claim is mounted beneath it, by name."""
 
+CacheKind = Literal["own", "shared", "node", "pod"]
+"""Whose the hub's cache (HF_HOME) is, and so whether the later steps find there what prepare
+fetched. own: this machine's, for all steps (a laptop). shared: a volume that all pods mount.
+node: the node's, so perhaps not that of the next pod. pod: this pod's, and lost with it."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -27,12 +33,14 @@ class Places:
     benchmarks: holds a folder of files for each custom benchmark of the plan.
     work: may be written to, and is lost with the pod.
     spool: may be written to, and outlives the process where the machine allows it.
+    cache: whose the hub's cache is.
     """
 
     work: Path
     spool: Path
     benchmarks: Path
     volumes: Mapping[str, Path] = field(default_factory=dict)
+    cache: CacheKind = "own"
 
     def volume(self, volume: VolumePath) -> Path:
         """The folder that a volume and path stand for. It may not exist."""

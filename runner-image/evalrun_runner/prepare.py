@@ -1,7 +1,7 @@
 """Prepare: everything that can go wrong without an accelerator goes wrong here.
 
-It checks the store, the weights, the backend and the benchmarks, builds every request once, and
-writes lock.json: what the later steps obey.
+It checks the store, the weights, the backend and the benchmarks, builds every request once, leaves
+the documents where the later steps find them, and writes lock.json: what those obey.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock, answers_diges
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner import layout, weights
 from evalrun_runner.answers import read_answers
+from evalrun_runner.data_ladder import Packing
 from evalrun_runner.request_list import Request, by_task, combined, keyed
 from evalrun_runner.setting import Setting
 
@@ -29,7 +30,8 @@ def prepare(setting: Setting) -> Lock:
     plan, store, report = setting.plan, setting.store, setting.report
     report.enter("prepare", "checking the store")
     store.check()
-    _, revision = weights.locate(plan, setting.places, report.activity)
+    _, revision = weights.locate(plan, setting.places, report.activity, store=store)
+    packing = Packing(setting)
     setting.write_plan()
     evaluator = setting.evaluator
     report.activity(f"checking the backend {plan.model.backend}")
@@ -37,7 +39,10 @@ def prepare(setting: Setting) -> Lock:
         from evalrun_runner.backend import backend_class
 
         backend_class(plan)
-    groups = [census(setting, group) for group in plan.groups]
+    groups = []
+    for group in plan.groups:
+        groups.append(census(setting, group))
+        packing.note(evaluator.tasks)
     _refuse_repeated_tasks(groups)
     model = ModelLock(revision=revision, model_type=evaluator.model_type)
     versions = package_versions(plan)
@@ -47,11 +52,12 @@ def prepare(setting: Setting) -> Lock:
         versions=versions,
         groups=groups,
     )
+    packing.finish()
     _write(setting, lock)
     report.locked(lock)
     report.activity("counting the answers that are there")
     answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
-    found = sum(answer.is_final for answer in answers.values())
+    found = sum(answer.is_final for (key, _), answer in answers.items() if key.round == 0)
     report.conclude(answered_before=min(found, lock.requests_total))
     log.info("locked", extra={"answers": lock.answers, "requests": lock.requests_total})
     return lock
@@ -59,6 +65,8 @@ def prepare(setting: Setting) -> Lock:
 
 def census(setting: Setting, group: SettingsGroup) -> GroupLock:
     """Count and fingerprint the requests of a settings group."""
+    from evalrun_runner.backend import check_answers
+
     setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
     evaluator = setting.evaluator
     found: list[tuple[str, str, list[Request]]] = []
@@ -66,6 +74,7 @@ def census(setting: Setting, group: SettingsGroup) -> GroupLock:
     def respond(request_type: str, instances: list[Any]) -> list[str]:
         requests = keyed(group.name, request_type, instances)
         found.extend((request_type, task, of) for task, of in by_task(requests).items())
+        check_answers(setting.plan, request_type)
         return [""] * len(instances)
 
     documents: dict[str, Any] = {}
