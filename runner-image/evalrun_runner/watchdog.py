@@ -43,6 +43,7 @@ class Watchdog:
 
     stall_seconds: longest time that one call of the backend may take.
     end: ends the process for an error, when the main thread does not.
+    error: what a stall is reported as, once there was one.
     """
 
     def __init__(self, stall_seconds: float, end: Callable[[EvalrunError], None]) -> None:
@@ -52,16 +53,8 @@ class Watchdog:
         self._changed = threading.Condition()
         self._deadline: float | None = None
         self._calling = False
-        self._barked = False
-
-    @property
-    def error(self) -> EvalrunError:
-        """What a stall is reported as."""
-        if self._calling:
-            what = f"no request was finished within stallSeconds ({self._stall_seconds:g})"
-            return fail(reasons.STALLED, "the backend", what)
-        what = f"nothing was asked for {self._pause_seconds:g} s"
-        return fail(reasons.STALLED, "the runner", what, "Read the stacks in the log")
+        self._interrupting = False
+        self.error: EvalrunError | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -107,11 +100,11 @@ class Watchdog:
     def _watch(self) -> None:
         if not self._wait_for_stall():
             return
-        error = self.error
+        self.error = error = self._describe()
         log.error("%s", error, extra={"reason": error.reason.name, "stacks": stacks()})
         sys.stderr.flush()
         faulthandler.dump_traceback(file=_STDERR, all_threads=True)
-        self._barked = True
+        self._interrupting = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
         until = time.monotonic() + UNWIND_SECONDS
         with self._changed:
@@ -123,6 +116,13 @@ class Watchdog:
             else:
                 return
         self._end(error)
+
+    def _describe(self) -> EvalrunError:
+        if self._calling:
+            what = f"no request was finished within stallSeconds ({self._stall_seconds:g})"
+            return fail(reasons.STALLED, "the backend", what)
+        what = f"no request was asked for {self._pause_seconds:g} s"
+        return fail(reasons.STALLED, "the runner", what, "Read the stacks in the log")
 
     def _wait_for_stall(self) -> bool:
         """Sleep until the deadline has passed; whether it has, or the watch is over."""
@@ -136,8 +136,8 @@ class Watchdog:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._barked:
-            self._barked = False
+        if self._interrupting:
+            self._interrupting = False
             raise Stalled
 
 
