@@ -21,6 +21,7 @@ from evalrun_cli.commands.apply import apply
 from evalrun_cli.commands.benchmarks import benchmarks
 from evalrun_cli.commands.cancel import cancel, resume
 from evalrun_cli.commands.doctor import doctor
+from evalrun_cli.commands.gc import gc
 from evalrun_cli.commands.list import list_runs
 from evalrun_cli.commands.logs import logs
 from evalrun_cli.commands.models import models
@@ -75,7 +76,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "On this machine": {"run": run, "plan": plan, "score": score, "doctor": doctor},
+    "On this machine": {"run": run, "plan": plan, "score": score, "gc": gc, "doctor": doctor},
     "In a cluster": {
         "apply": apply,
         "list": list_runs,

@@ -24,9 +24,19 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout
-from evalrun_runner.stores import Store, open_store
+from evalrun_runner.judge_variables import JUDGE_KEY
+from evalrun_runner.stores import Store, StoredObject, open_store
 
-__all__ = ["LocalRun", "RunningStep", "Store", "arguments", "layout", "open_store", "start"]
+__all__ = [
+    "LocalRun",
+    "RunningStep",
+    "Store",
+    "StoredObject",
+    "arguments",
+    "layout",
+    "open_store",
+    "start",
+]
 
 MAX_PROGRESS_BYTES = 1024 * 1024
 
@@ -140,6 +150,11 @@ def start(run: LocalRun, step: str = "all") -> RunningStep:
     """
     command = [sys.executable, "-m", "evalrun_runner", *arguments(run, step)]
     command += ["--listen", "127.0.0.1:0", "--address-file", str(run.address), "--stop-at-eof"]
+    environment = {**os.environ, **run.environment}
+    judge = run.plan.judge
+    if judge is not None and judge.secret is not None and "OPENAI_API_KEY" in environment:
+        # What the Secret is in a cluster. A judge that names none is not sent another's key.
+        environment.setdefault(JUDGE_KEY, environment["OPENAI_API_KEY"])
     with run.log.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             command,
@@ -147,6 +162,6 @@ def start(run: LocalRun, step: str = "all") -> RunningStep:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, **run.environment},
+            env=environment,
         )
     return RunningStep(run, process)

@@ -12,9 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from errno import EACCES, EDQUOT, EINVAL, ENOSPC, ENOTSUP, EPERM, EROFS
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from evalrun_api import reasons
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 MAX_OBJECT_BYTES = 1 << 30
 """Larger objects are not read: whoever can write to a store may not exhaust a reader's memory."""
 CONFLICT_TRIES = 5
+_UNFINISHED = (".check-", ".writing-")
+"""How the names of files begin that are no objects: they are removed by whoever made them."""
+
+
+class StoredObject(NamedTuple):
+    """An object as a listing shows it."""
+
+    key: str
+    bytes: int
+    modified: datetime
 
 
 class Store(Protocol):
@@ -44,6 +55,15 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that begin with `prefix`, in order."""
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """The same with sizes and times."""
+
+    def leftovers(self) -> Iterator[StoredObject]:
+        """What killed writers left that is no object: no other method shows it."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object or a leftover; no fault if it is gone. `evalrun gc` alone does this."""
 
     def uri(self, key: str) -> str:
         """Address of an object, for people."""
@@ -105,14 +125,35 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[str]:
         """See `Store`."""
         with self._explained(prefix):
-            folder = self._root / prefix.rpartition("/")[0]
-            found = [
-                (Path(parent) / name).relative_to(self._root).as_posix()
-                for parent, _, names in os.walk(folder, onerror=_unless_missing)
-                for name in names
-                if not name.startswith(".")
-            ]
-        yield from sorted(key for key in found if key.startswith(prefix))
+            found = [key for key in self._files(prefix) if not _is_hidden(key)]
+        yield from sorted(found)
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store`."""
+        for key in self.list(prefix):
+            if (found := self._stat(key)) is not None:
+                yield found
+
+    def leftovers(self) -> Iterator[StoredObject]:
+        """See `Store`."""
+        with self._explained(""):
+            found = [key for key in self._files("") if Path(key).name.startswith(_UNFINISHED)]
+        for key in sorted(found):
+            if (left := self._stat(key)) is not None:
+                yield left
+
+    def delete(self, key: str) -> None:
+        """See `Store`. Folders that it empties go too: a bucket would not show them either."""
+        with self._explained(key):
+            path = self._path(key)
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self._root:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or used by someone just now
+                    break
 
     def uri(self, key: str) -> str:
         """See `Store`."""
@@ -123,8 +164,26 @@ class FolderStore:
         for folder in ("answers", "runs"):
             with self._explained(folder):
                 (self._root / folder).mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=self._root / folder, prefix=".check-"):
+                with tempfile.NamedTemporaryFile(dir=self._root / folder, prefix=_UNFINISHED[0]):
                     next((self._root / folder).iterdir())
+
+    def _files(self, prefix: str) -> Iterator[str]:
+        """Keys of all files that begin with `prefix`, leftovers among them."""
+        folder = self._root / prefix.rpartition("/")[0]
+        for parent, _, names in os.walk(folder, onerror=_unless_missing):
+            for name in names:
+                key = (Path(parent) / name).relative_to(self._root).as_posix()
+                if key.startswith(prefix):
+                    yield key
+
+    def _stat(self, key: str) -> StoredObject | None:
+        with self._explained(key):
+            try:
+                found = self._path(key).stat()
+            except FileNotFoundError:
+                return None
+            return StoredObject(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        raise AssertionError
 
     def _path(self, key: str) -> Path:
         path = self._root / key
@@ -137,7 +196,7 @@ class FolderStore:
         """A temporary file with the data, synced, in the object's folder; removed afterwards."""
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".writing-")
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_UNFINISHED[1])
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -231,12 +290,30 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See `Store`."""
+        yield from (found.key for found in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """See `Store`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
         with self._explained(prefix):
-            found = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        yield from sorted(key.removeprefix(self._prefix) for key in found)
+            found = [entry for page in pages for entry in page.get("Contents", [])]
+        yield from sorted(
+            StoredObject(
+                entry["Key"].removeprefix(self._prefix), entry["Size"], entry["LastModified"]
+            )
+            for entry in found
+        )
+
+    def leftovers(self) -> Iterator[StoredObject]:
+        """See `Store`."""
+        yield from self.objects(_UNFINISHED[0])
+
+    def delete(self, key: str) -> None:
+        """See `Store`."""
+        with self._explained(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
     def uri(self, key: str) -> str:
         """See `Store`."""
@@ -246,7 +323,7 @@ class S3Store:
         """See `Store`."""
         with self._explained(""):
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-        key = f".check-{os.urandom(8).hex()}"
+        key = f"{_UNFINISHED[0]}{os.urandom(8).hex()}"
         self.put(key, b"")
         with self._explained(key), suppress(Exception):  # a store may forbid deleting
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
@@ -286,6 +363,10 @@ class S3Store:
         if code in ("QuotaExceeded", "XMinioStorageFull", "EntityTooLarge"):
             return fail(reasons.DISK_FULL, where, f"{code}: {message}")
         return fail(reasons.STORE_UNAVAILABLE, where, f"the service answered {code}: {message}")
+
+
+def _is_hidden(key: str) -> bool:
+    return Path(key).name.startswith(".")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,11 +15,10 @@ import time
 from hashlib import md5
 from pathlib import Path
 
+from bench.reporting import bench
 from evalrun_api.journal import Record, TokenUsage
 from evalrun_runner.journal import pack
 from evalrun_runner.stores import FolderStore, Store
-
-from bench.reporting import bench
 
 MAX_SECONDS, MAX_GIB = 10.0, 1.0
 PREFIX = "answers/bench/0/segments/"
