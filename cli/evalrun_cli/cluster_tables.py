@@ -17,8 +17,8 @@ from evalrun_cli.output import clock, plain_table, print_path
 from evalrun_cli.plain_text import one_line
 from evalrun_cli.run_state import Doc, block, count
 
-WIDE = ("SHARDS", "RESTARTS", "GPU-SECONDS", "TRUSTED", "REASON", "UID")
-RIGHT = ("PROGRESS", "ETA", "AGE", "SHARDS", "RESTARTS", "GPU-SECONDS")
+WIDE = ("SHARDS", "RESTARTS", "GPU-SECONDS", "GPU-IDLE", "COST", "TRUSTED", "REASON", "UID")
+RIGHT = ("PROGRESS", "ETA", "AGE", "SHARDS", "RESTARTS", "GPU-SECONDS", "GPU-IDLE", "COST")
 SHORTENED = ("MODEL", "BENCHMARKS", "SCORE")
 SHORTEST, GAP = 12, 2
 UNKNOWN = "-"
@@ -42,7 +42,7 @@ def run_row(run: Doc, now: datetime) -> dict[str, str]:
     eta = told.get("etaSeconds")
     total = count(shards, "total")
     trusted = run_state.condition(run, "Trusted").get("status")
-    usage = block(status, "usage").get("gpuSeconds")
+    usage = block(status, "usage")
     return {
         "NAMESPACE": run_state.namespace_of(run),
         "NAME": run_state.name_of(run),
@@ -55,7 +55,9 @@ def run_row(run: Doc, now: datetime) -> dict[str, str]:
         "AGE": age((now - since).total_seconds()) if since else UNKNOWN,
         "SHARDS": f"{count(shards, 'succeeded')}/{total}" if total else UNKNOWN,
         "RESTARTS": str(count(shards, "restarts") + count(shards, "ignoredRestarts")),
-        "GPU-SECONDS": one_line(usage) or UNKNOWN,
+        "GPU-SECONDS": one_line(usage.get("gpuSeconds")) or UNKNOWN,
+        "GPU-IDLE": idle_share(usage) or UNKNOWN,
+        "COST": one_line(usage.get("cost")) or UNKNOWN,
         "TRUSTED": {"True": "yes", "False": "NO"}.get(str(trusted), UNKNOWN),
         "REASON": run_state.why(run)[0] or UNKNOWN,
         "UID": run_state.uid_of(run),
@@ -113,15 +115,30 @@ def heading(run: Doc) -> Text:
     return Text.assemble((name, "bold"), text, (f" ({run_state.namespace_of(run)})", "dim"))
 
 
+def idle_share(usage: Doc) -> str:
+    """Which part of the accelerators' time answered nothing; empty where it is not known."""
+    try:
+        held, idle = float(usage["gpuSeconds"]), float(usage["gpuIdleSeconds"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"{min(idle / held, 1.0):.0%}" if held > 0 and idle >= 0 else ""
+
+
 def usage_line(run: Doc) -> str:
     """What the run took: accelerators, cost, time."""
     status = block(run, "status")
     usage = block(status, "usage")
     parts = []
     if seconds := one_line(usage.get("gpuSeconds")):
-        parts.append(f"{_whole(seconds)} GPU-seconds")
+        idle = idle_share(usage)
+        parts.append(f"{_whole(seconds)} GPU-seconds" + (f" ({idle} idle)" if idle else ""))
     if cost := one_line(usage.get("cost")):
         parts.append(f"cost {cost}")
+    if asked := count(usage, "judgeRequests"):
+        cost = one_line(usage.get("judgeCost"))
+        parts.append(f"{asked:,} requests to the judge" + (f" for {cost}" if cost else ""))
+    if restarts := count(block(status, "shards"), "workerRestarts"):
+        parts.append(f"{restarts} workers started anew")
     begun, ended = moment(status.get("startTime")), moment(status.get("completionTime"))
     if begun and ended:
         parts.append(f"{clock((ended - begun).total_seconds())} from start to end")
@@ -152,7 +169,10 @@ def print_conclusion(console: Console, run: Doc, *, logs: str, wide: bool = Fals
     provenance = block(status, "provenance")
     if answers:
         line = tables.answers_line(
-            count(answers, "reused"), count(answers, "computed"), count(answers, "invalid")
+            count(answers, "reused"),
+            count(answers, "computed"),
+            count(answers, "invalid"),
+            _by_class(block(answers, "errors")),
         )
         if determinism := one_line(provenance.get("determinism")):
             line += f"; determinism: {determinism}"
@@ -177,6 +197,10 @@ def print_conclusion(console: Console, run: Doc, *, logs: str, wide: bool = Fals
     for label, value in facts:
         if value:
             print_path(console, label, one_line(value))
+
+
+def _by_class(errors: Doc) -> dict[str, int]:
+    return {one_line(kind): count(errors, kind) for kind in errors if count(errors, kind)}
 
 
 def _whole(text: str) -> str:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evalrun_api.manifest import Manifest
+from evalrun_api.judge import JudgeUsage
+from evalrun_api.manifest import Circumstances, Manifest
 from evalrun_api.status import Score
 from evalrun_cli.output import clock, plain_table, print_path
 
@@ -62,10 +63,40 @@ def score_table(scores: Sequence[Score]) -> Table:
     return table
 
 
-def answers_line(reused: int, computed: int, invalid: int = 0) -> str:
-    """How many answers were there before and how many were computed."""
+def answers_line(
+    reused: int, computed: int, invalid: int = 0, errors: Mapping[str, int] | None = None
+) -> str:
+    """How many answers were there before, how many were computed, and how many are none.
+
+    errors: the invalid ones by class.
+    """
     text = f"{computed:,} answers computed, {reused:,} reused"
-    return f"{text}, {invalid:,} invalid" if invalid else text
+    if not invalid:
+        return text
+    classes = ", ".join(f"{count:,} {kind}" for kind, count in sorted((errors or {}).items()))
+    return f"{text}, {invalid:,} invalid" + (f" ({classes})" if classes else "")
+
+
+def circumstances_line(found: Circumstances) -> str:
+    """How answers were made otherwise than planned; empty where all went as planned."""
+    parts = []
+    if found.smaller_batch:
+        parts.append(f"{found.smaller_batch:,} in a smaller batch for want of memory")
+    if found.asked_again:
+        parts.append(f"{found.asked_again:,} only when asked again")
+    if len(found.devices) > 1:
+        parts.append("from " + " and ".join(found.devices))
+    return "answers: " + ", ".join(parts) if parts else ""
+
+
+def judge_line(judge: JudgeUsage) -> str:
+    """What judging took."""
+    text = f"judge: {judge.requests:,} requests"
+    if judge.recorded:
+        text += f", {judge.recorded:,} verdicts from the journal"
+    if judge.failures:
+        text += f", {judge.failures:,} of the requests failed and were sent again"
+    return f"{text}, cost {judge.cost:.4f}" if judge.cost else text
 
 
 def print_result(
@@ -78,10 +109,15 @@ def print_result(
     console.print(score_table(manifest.scores))
     console.print()
     answers = manifest.answers
-    line = answers_line(answers.reused, answers.computed, answers.invalid)
+    errors = {str(kind): count for kind, count in answers.errors.items() if count}
+    line = answers_line(answers.reused, answers.computed, answers.invalid, errors)
     if took is not None:
         line += f", in {clock(took)}"
     console.print(f"{line}; determinism: {manifest.provenance.determinism}")
+    if otherwise := circumstances_line(manifest.provenance.circumstances):
+        console.print(otherwise, markup=False)
+    if manifest.judge is not None:
+        console.print(judge_line(manifest.judge), markup=False)
     if not manifest.trusted:
         warning = "NOT TRUSTED: more invalid answers than integrity.maxInvalidFraction allows"
         console.print(warning, style="bold red")

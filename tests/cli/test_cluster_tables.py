@@ -88,6 +88,36 @@ def test_a_conclusion_has_scores_doubts_cost_and_the_way_to_the_results() -> Non
     assert "a/model@1234" in concluded(DONE, wide=True)
 
 
+def test_a_conclusion_tells_idle_accelerators_failed_answers_and_what_judging_took() -> None:
+    document = run(
+        "r",
+        condition("Complete", reason="Completed"),
+        phase="Succeeded",
+        shards={"total": 1, "workerRestarts": 2},
+        answers={"reused": 0, "computed": 50, "invalid": 9, "errors": {"Stalled": 2, "Empty": 7}},
+        usage={
+            "gpuSeconds": "400",
+            "gpuIdleSeconds": "100",
+            "judgeRequests": 1200,
+            "judgeCost": "1.2500",
+        },
+    )
+    told = concluded(document)
+    assert "50 answers computed, 0 reused, 9 invalid (7 Empty, 2 Stalled)" in told
+    assert "400 GPU-seconds (25% idle)" in told
+    assert "1,200 requests to the judge for 1.2500, 2 workers started anew" in told
+    assert cluster_tables.run_row(document, NOW)["GPU-IDLE"] == "25%"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [{}, {"gpuSeconds": "0", "gpuIdleSeconds": "0"}, {"gpuSeconds": "x", "gpuIdleSeconds": "1"},
+     {"gpuSeconds": "5", "gpuIdleSeconds": "nan"}, {"gpuSeconds": 5, "gpuIdleSeconds": None}],
+)  # fmt: skip
+def test_an_idle_share_that_is_not_known_is_not_told(usage: dict[str, Any]) -> None:
+    assert cluster_tables.idle_share(usage) == ""
+
+
 def test_a_failure_is_told_in_the_operators_words_and_with_the_way_to_the_logs() -> None:
     told = concluded(run("r", condition("Failed", reason="OfTomorrow", message="[bold]no\x1b[2J")))
     assert "failed: OfTomorrow" in told
