@@ -145,9 +145,9 @@ LOCK_MISMATCH = _reason(
 CREDENTIALS_REFUSED = _reason(
     "CredentialsRefused",
     ExitCode.DENIED,
-    "The store, or the cluster, does not know the credentials.",
-    "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret); for a "
-    "cluster, the credentials of the kubeconfig.",
+    "The store, the judge, or the cluster, does not know the credentials.",
+    "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret); for a judge, "
+    "the key in evaluation.judge.secret; for a cluster, the credentials of the kubeconfig.",
 )
 ACCESS_DENIED = _reason(
     "AccessDenied",
@@ -241,6 +241,12 @@ JUDGE_UNAVAILABLE = _reason(
     ExitCode.STORE,
     "The judge cannot be reached, or keeps failing; verdicts that it gave are stored.",
     "Check evaluation.judge.endpoint, its model and its key, then run it again.",
+)
+JUDGE_REFUSED = _reason(
+    "JudgeRefused",
+    ExitCode.INVALID,
+    "The judge refuses a request, or a benchmark asks for what no judge is recorded for.",
+    "Check evaluation.judge.endpoint and model, and read the server's own words in the message.",
 )
 JUDGE_BUDGET_EXCEEDED = _reason(
     "JudgeBudgetExceeded",

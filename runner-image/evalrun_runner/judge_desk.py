@@ -119,6 +119,7 @@ class Desk:
 
     recorded: verdicts that are in the journal. keep: stores one, and returns when it is durable.
     run: uid of the run that pays. on_verdict: called after each purchase.
+    patience: seconds for which one verdict is tried for.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Desk:
         server: Asked,
         failures: Failures,
         on_verdict: Callable[[], None] = lambda: None,
-        patience: float = PATIENCE_SECONDS,
+        patience: float | None = None,
     ) -> None:
         self._spec = spec
         self._run = run
@@ -139,7 +140,7 @@ class Desk:
         self._server = server
         self.failures = failures
         self._on_verdict = on_verdict
-        self._patience = patience
+        self._patience = PATIENCE_SECONDS if patience is None else patience
         self._lock = threading.Lock()
         self._arrived: Counter[str] = Counter()
         self._returned: defaultdict[str, list[int]] = defaultdict(list)
@@ -283,8 +284,9 @@ class Desk:
                 raise Closed
             used = self._usage
             tokens = used.input_tokens + used.output_tokens
-            if budget.requests is not None and used.requests + self._asking >= budget.requests:
-                what = f"{used.requests} of {budget.requests} requests are used"
+            taken = used.requests + self._asking
+            if budget.requests is not None and taken >= budget.requests:
+                what = f"{taken} of {budget.requests} requests are used"
                 raise fail(reasons.JUDGE_BUDGET_EXCEEDED, f"{where}.requests", what)
             if budget.tokens is not None and tokens >= budget.tokens:
                 what = f"{tokens} of {budget.tokens} tokens are used"

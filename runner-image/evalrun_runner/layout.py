@@ -1,6 +1,7 @@
 """Where things lie in a store.
 
-PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst, files/SHA256
+PREFIX/answers/NAMESPACE/DIGEST/lock.json, segments/WRITER-N.jsonl.zst, files/SHA256,
+    judge/WRITER-N.jsonl.zst
 PREFIX/runs/NAMESPACE/NAME/UID/plan.json, data.json, results/…, manifest.json
 PREFIX/data/NAMESPACE/ARCHIVE/00000-SHA256.tar.zst, index.json
 """
@@ -28,6 +29,11 @@ def segments(namespace: str, digest: str) -> str:
 def files(namespace: str, digest: str) -> str:
     """Prefix of the files that belong to answers, each named by its sha256."""
     return f"{answers(namespace, digest)}/files/"
+
+
+def verdicts(namespace: str, digest: str) -> str:
+    """Prefix of the segments of the judge's verdicts."""
+    return f"{answers(namespace, digest)}/judge/"
 
 
 def runs(namespace: str, name: str | None = None) -> str:
