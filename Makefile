@@ -37,6 +37,18 @@ test: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet ## Check and test everythin
 e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts ## The end-to-end tests alone: real pods on a real node
 	$(BIN)/pytest -v -p no:cacheprovider -m e2e --durations=8 --tb=short
 
+# Benchmarks print figures and where they were taken; each ends with a line BENCH {json}, and fails
+# if a bound of its own is broken. None is part of `make test`.
+BENCH := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m
+
+.PHONY: bench-kill
+bench-kill: $(STAMP) versitygw ## Kill runs 120 times at random moments and count what is lost (40 minutes; ARGS="--kills 10 --terms 2 --seed 1" for less)
+	$(BENCH) bench.kill $(ARGS)
+
+.PHONY: bench-journal
+bench-journal: $(STAMP) ## Open a journal of 1,000,000 records for resume
+	$(BENCH) bench.journal $(ARGS)
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, import rules
 	$(BIN)/ruff check .

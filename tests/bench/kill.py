@@ -12,7 +12,6 @@ After each death the journal is read and compared with what it has to hold (`jou
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import statistics
 import sys
@@ -78,6 +77,7 @@ class Life:
 
     signal: Signal
     after: float
+    from_answer: bool
     failing: bool
     lose_spool: bool
 
@@ -115,13 +115,15 @@ class Bench:
         self._begin_run()
 
     def draw(self, signal: Signal) -> Life:
-        """A life, and when it ends: the first one soon after its first answer, to know how long a
-        life takes here; the others at any moment. One that begins with prepare lives longer.
+        """A life, and when it ends: half of them at any moment since the start, half of them at
+        any moment since the first answer. The very first shows how long a life takes here.
         """
-        horizon = self._horizon * (1 if self._audit else 2)
+        from_answer = self.random.random() < 0.5 or not self.figures.resume
+        horizon = self._horizon * (1 if self._audit else 2)  # one begins with prepare
         return Life(
             signal,
-            self.random.uniform(0.0, horizon) if self.figures.resume else math.inf,
+            self.random.uniform(0.0, ANSWERING_SECONDS if from_answer else horizon),
+            from_answer=from_answer,
             failing=self.random.random() < 0.5,
             lose_spool=signal == "term" or self.random.random() < 0.5,
         )
@@ -131,7 +133,7 @@ class Bench:
         figures, known = self.figures, len(self._audit.known) if self._audit else 0
         self._proxy.faulty = life.failing
         step = local.start(self._run, "answer" if self._audit else "all")
-        seen = _watch(step, life.after, 2 * self._horizon)
+        seen = _watch(step, life, at_most=3 * self._horizon)
         code = step.poll()
         if code is None:
             begun = time.monotonic()
@@ -162,7 +164,7 @@ class Bench:
                 f"the last run reused {outcome.reused} of {known} answers",
             )
             print(f"scored: {[(s.metric, s.value) for s in outcome.scores]}", flush=True)
-        self._look(Life("kill", 0.0, failing=False, lose_spool=False), Seen(), 0)
+        self._look(Life("kill", 0.0, from_answer=False, failing=False, lose_spool=False), Seen(), 0)
         self._end_run()
         self._proxy.close()
 
@@ -241,11 +243,12 @@ class Bench:
         )
 
 
-def _watch(step: local.RunningStep, seconds: float, at_most: float) -> Seen:
-    """Look at a process until its time has come, or it ends. Without a time: until it answers."""
+def _watch(step: local.RunningStep, life: Life, at_most: float) -> Seen:
+    """Look at a process until its time has come, or it ends."""
     seen, begun = Seen(), time.monotonic()
-    while (now := time.monotonic() - begun) < min(seconds, at_most) and step.poll() is None:
-        if seen.first_answer is not None and seconds == math.inf:
+    while (now := time.monotonic() - begun) < at_most and step.poll() is None:
+        since = seen.first_answer if life.from_answer else 0.0
+        if since is not None and now - since >= life.after:
             break
         progress = step.progress()
         if progress is not None:

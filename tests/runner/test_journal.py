@@ -8,19 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread, Timer
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
-from evalrun_api.journal import Record
+from evalrun_api.journal import Record, RequestKey
 from evalrun_runner import journal
-from evalrun_runner.answers import read_answers
+from evalrun_runner.answer_files import get_file, put_file
+from evalrun_runner.answers import Index, read_answers, read_index
 from evalrun_runner.journal import JournalWriter, adopt, pack, spool_folder
+from evalrun_runner.request_list import Request
 from evalrun_runner.segments import read_segment
-from evalrun_runner.stores import FolderStore
+from evalrun_runner.stores import MAX_OBJECT_BYTES, FolderStore
 
 pytestmark = pytest.mark.decisions
 
@@ -49,6 +54,14 @@ class Outage(FolderStore):
             raise self.failing
         return super().create(key, data)
 
+    failing_reads = 0
+
+    def get(self, key: str, limit: int = MAX_OBJECT_BYTES) -> bytes | None:
+        if self.failing_reads > 0:
+            self.failing_reads -= 1
+            raise fail(reasons.STORE_UNAVAILABLE, key, "the service is away")
+        return super().get(key, limit)
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Outage:
@@ -66,6 +79,15 @@ def writer(store: Outage, spool: Path) -> Iterator[JournalWriter]:
     yield made
     store.failing = None
     made.close()
+
+
+def put(store: FolderStore, name: str, *records: Record) -> None:
+    lines = b"".join(entry.model_dump_json(by_alias=True).encode() + b"\n" for entry in records)
+    store.put(f"{PREFIX}{name}.jsonl.zst", pack(lines))
+
+
+def request(doc_id: int, fingerprint: str = "f" * 32) -> Request:
+    return Request(record(doc_id).key, fingerprint, None)
 
 
 def documents(store: FolderStore) -> set[int]:
@@ -247,3 +269,221 @@ def test_journals_of_different_stores_or_digests_spool_apart(tmp_path: Path) -> 
         for prefix in ("answers/x/1/segments/", "answers/x/2/segments/")
     }
     assert len(folders) == 4
+
+
+def test_a_segment_that_has_grown_large_is_stored_before_its_time(
+    store: Outage, spool: Path
+) -> None:
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60, flush_bytes=2000)
+    for doc_id in range(30):
+        writer.append([record(doc_id)])
+    deadline = time.monotonic() + 5
+    while len(documents(store)) < 20 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(documents(store)) >= 20
+    writer.close()
+    assert documents(store) == set(range(30))
+
+
+def test_a_writer_that_is_not_in_a_hurry_stores_one_object_an_interval(
+    store: Outage, spool: Path
+) -> None:
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=0.5)
+    begun = time.monotonic()
+    for doc_id in range(100):
+        writer.append([record(doc_id)])
+        time.sleep(0.02)
+    writer.close()
+    assert len(list(store.list(PREFIX))) <= (time.monotonic() - begun) / 0.5 + 1
+    assert documents(store) == set(range(100))
+
+
+def test_an_outage_leaves_one_segment_and_not_one_for_each_attempt(
+    writer: JournalWriter, store: Outage
+) -> None:
+    writer.append([record(0)])
+    writer.flush()
+    store.failing = fail(reasons.STORE_UNAVAILABLE, "s3://b", "the service is away")
+    for doc_id in range(1, 11):
+        writer.append([record(doc_id)])
+        time.sleep(0.06)
+    store.failing = None
+    writer.flush()
+    assert documents(store) == set(range(11))
+    assert len(list(store.list(PREFIX))) <= 3
+
+
+def test_closing_waits_for_a_store_that_comes_back(store: Outage, spool: Path) -> None:
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    writer.append([record(0)])
+    store.failing = fail(reasons.STORE_UNAVAILABLE, "s3://b", "the service is away")
+    Timer(0.5, lambda: setattr(store, "failing", None)).start()
+    writer.close(patience_seconds=20)
+    assert documents(store) == {0}
+
+
+def test_closing_does_not_wait_where_waiting_does_not_help(store: Outage, spool: Path) -> None:
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    writer.append([record(0)])
+    store.failing = fail(reasons.CREDENTIALS_REFUSED, "s3://b", "no")
+    begun = time.monotonic()
+    with pytest.raises(EvalrunError, match="no"):
+        writer.close(patience_seconds=60)
+    assert time.monotonic() - begun < 5
+    assert len(list(spool.iterdir())) == 1, "what could not be stored waits in the spool"
+
+
+def test_two_runs_that_answer_the_same_at_once_overwrite_nothing(
+    store: Outage, tmp_path: Path
+) -> None:
+    seen: dict[str, bytes] = {}
+
+    def look() -> None:
+        for key in store.list(""):
+            data = store.get(key)
+            assert data is not None
+            assert seen.setdefault(key, data) == data, f"{key} was overwritten"
+        assert set(seen) <= set(store.list("")), "an object was deleted"
+
+    # Two pods of one name would be the worst case; and both ask everything.
+    def run(number: int) -> None:
+        writer = JournalWriter(store, PREFIX, tmp_path / str(number), "pod", flush_seconds=0.02)
+        for doc_id in range(100):
+            writer.append([record(doc_id, f"of run {number}")])
+            time.sleep(0.002)
+        writer.close()
+
+    threads = [Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        look()
+    look()
+    assert documents(store) == set(range(100))
+    index = read_index(store, PREFIX)
+    assert all(index.answer_to(request(doc_id)) is not None for doc_id in range(100))
+    first = read_answers(store, PREFIX)
+    assert first == read_answers(store, PREFIX), "two readers do not agree"
+
+
+def test_a_retry_leaves_every_object_as_it_was(store: Outage, spool: Path) -> None:
+    before: dict[str, bytes | None] = {}
+    for attempt in range(4):
+        (spool / "left").mkdir(parents=True, exist_ok=True)
+        (spool / "w-000001.jsonl").write_text(record(attempt).model_dump_json() + "\n")
+        adopt(store, PREFIX, spool)
+        writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+        failed = record(50, "").model_copy(update={"error": "Empty", "attempts": attempt + 1})
+        writer.append([failed, record(10 + attempt)])
+        writer.close()
+        now = {key: store.get(key) for key in store.list("")}
+        assert {key: now.get(key) for key in before} == before
+        assert len(now) == len(before) + 2
+        before = now
+
+
+def test_the_index_says_what_the_answers_say(store: Outage) -> None:
+    failed = record(1, "").model_copy(update={"error": "Empty", "attempts": 1})
+    put(store, "a", failed, record(2), record(3).model_copy(update={"round": 2}))
+    put(store, "b", record(1).model_copy(update={"fingerprint": "0" * 32}), failed)
+    put(store, "c", failed.model_copy(update={"attempts": 2}), record(2, "later"))
+    answers, index = read_answers(store, PREFIX), read_index(store, PREFIX)
+    assert len(index) == len(answers) == 4
+    for (key, fingerprint), answer in answers.items():
+        outcome = index.answer_to(Request(key, fingerprint, None))
+        assert outcome == answer.outcome
+        assert outcome.is_final is answer.is_final
+    assert index.answer_to(request(3)) is None, "another round answers another question"
+    assert index.answer_to(request(1)) == ("Empty", 2)
+
+
+@given(keys=st.lists(st.from_type(RequestKey), min_size=2, max_size=2, unique=True))
+def test_two_requests_are_never_taken_for_one(keys: list[RequestKey]) -> None:
+    index = Index()
+    first, second = keys
+    entry = record(0).model_copy(update=first._asdict()).model_dump(by_alias=True)
+    index.add(entry)
+    assert index.answer_to(Request(first, "f" * 32, None)) is not None
+    assert index.answer_to(Request(second, "f" * 32, None)) is None
+
+
+def test_only_the_answers_of_the_tasks_that_are_asked_for_are_kept(store: Outage) -> None:
+    put(store, "a", record(0), record(1).model_copy(update={"task": "other"}))
+    assert {key.task for key, _ in read_answers(store, PREFIX, {"other"})} == {"other"}
+    assert len(read_answers(store, PREFIX)) == 2
+
+
+GOOD = record(0).model_dump_json(by_alias=True)
+
+
+@pytest.mark.parametrize("read", [read_answers, read_index])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nonsense", "it is not a journal record"),
+        ("", "it is not a journal record"),
+        ("[]", "it is not a journal record"),
+        (f"{GOOD},{GOOD}", "it is not a journal record"),
+        (GOOD.replace('"docId":0', '"docId":"x"'), "it is not a journal record"),
+        (GOOD.replace('"docId":0,', ""), "it is not a journal record"),
+        (GOOD.replace("{", '{"surprise":1,', 1), "it is not a journal record"),
+        (GOOD.replace('"error":null', '"error":"Bored"'), "it is not a journal record"),
+        (GOOD.replace('"v":1', '"v":2'), "has format 2, this release reads 1.* or a later one"),
+        (GOOD.replace('"v":1', '"v":0'), "has format 0, this release reads 1"),
+    ],
+)
+def test_what_is_no_record_of_this_release_is_refused_with_its_line(
+    store: Outage, read: Callable[[FolderStore, str], object], line: str, said: str
+) -> None:
+    lines = [GOOD] * 300 + [line, GOOD]
+    store.put(f"{PREFIX}a.jsonl.zst", pack("\n".join(lines).encode() + b"\n"))
+    with pytest.raises(EvalrunError, match=rf"a\.jsonl\.zst, line 301: .*{said}") as raised:
+        read(store, PREFIX)
+    assert raised.value.reason is reasons.CORRUPT_JOURNAL
+
+
+def test_a_segment_that_cannot_be_unpacked_is_refused(store: Outage) -> None:
+    put(store, "a", *map(record, range(200)))
+    data = bytearray(store.get(f"{PREFIX}a.jsonl.zst") or b"")
+    data[len(data) // 2] ^= 0xFF
+    store.put(f"{PREFIX}a.jsonl.zst", bytes(data))
+    with pytest.raises(EvalrunError, match=r"a\.jsonl\.zst: it"):
+        read_index(store, PREFIX)
+
+
+def test_a_store_that_fails_while_a_journal_is_opened_is_tried_again(store: Outage) -> None:
+    put(store, "a", record(0))
+    store.failing_reads = 2
+    assert len(read_index(store, PREFIX)) == 1
+
+
+def test_what_is_no_segment_is_not_read(store: Outage) -> None:
+    put(store, "a", record(0))
+    store.put(f"{PREFIX}README", b"what people put anywhere")
+    assert len(read_index(store, PREFIX)) == 1
+
+
+def test_a_file_of_an_answer_is_kept_once_and_verified(store: Outage) -> None:
+    sha256 = put_file(store, "default", "d", b"a picture")
+    assert put_file(store, "default", "d", b"a picture") == sha256
+    assert get_file(store, "default", "d", sha256) == b"a picture"
+    (key,) = store.list("answers/default/d/files/")
+    store.put(key, b"another picture")
+    with pytest.raises(EvalrunError, match="it is not the file that was kept") as raised:
+        get_file(store, "default", "d", sha256)
+    assert raised.value.reason is reasons.CORRUPT_JOURNAL
+    store.delete(key)
+    with pytest.raises(EvalrunError, match="is not there"):
+        get_file(store, "default", "d", sha256)
+
+
+def test_a_record_keeps_its_round_and_its_files(store: Outage, spool: Path) -> None:
+    sha256 = put_file(store, "default", "d", b"a picture")
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    kept = record(0).model_copy(update={"round": 3, "files": {"step_1.png": sha256}, "batch": 1})
+    writer.append([kept])
+    writer.close()
+    (((key, _), answer),) = read_answers(store, PREFIX).items()
+    assert key.round == 3
+    assert answer.files == {"step_1.png": sha256}
+    assert answer.batch == 1

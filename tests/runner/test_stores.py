@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,42 @@ def test_unfinished_writes_are_never_listed(tmp_path: Path, s3: Any) -> None:
     folder.put("a/b", b"1")
     (tmp_path / "store" / "a" / ".writing-x").write_bytes(b"half")
     assert list(folder.list("")) == ["a/b"]
+
+
+def test_objects_are_listed_with_their_sizes_and_times(store: Store) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=2)
+    store.put("a/one", b"12345")
+    store.put("a/two", b"")
+    found = list(store.objects("a/"))
+    assert [(entry.key, entry.bytes) for entry in found] == [("a/one", 5), ("a/two", 0)]
+    assert all(begun <= entry.modified <= datetime.now(UTC) for entry in found)
+
+
+def test_what_is_deleted_is_gone_and_the_rest_is_not(store: Store) -> None:
+    store.put("a/b/one", b"1")
+    store.put("a/two", b"2")
+    store.delete("a/b/one")
+    store.delete("a/b/one")
+    store.delete("never/was")
+    assert list(store.list("")) == ["a/two"]
+    store.put("a/b/one", b"again")
+    assert store.get("a/b/one") == b"again"
+
+
+def test_a_folder_shows_the_leftovers_of_killed_writers_apart(tmp_path: Path) -> None:
+    folder = FolderStore(tmp_path / "store")
+    folder.put("a/b", b"1")
+    (tmp_path / "store" / "a" / ".writing-x").write_bytes(b"half")
+    (tmp_path / "store" / ".hidden").write_bytes(b"someone else's")
+    (left,) = folder.leftovers()
+    assert (left.key, left.bytes) == ("a/.writing-x", 4)
+    folder.delete(left.key)
+    assert list(folder.leftovers()) == []
+    assert list(folder.list("")) == ["a/b"]
+
+
+def test_a_bucket_shows_the_leftovers_of_killed_checks(s3: Any) -> None:
+    store = open_store(s3.plan())
+    store.put("a/b", b"1")
+    store.put(".check-0123", b"")
+    assert [left.key for left in store.leftovers()] == [".check-0123"]
