@@ -51,7 +51,9 @@ class Record(Document):
     fingerprint: first 32 hex digits of the sha256 over what the model was asked.
     response: string, [log-likelihood, is greedy], or list of strings (one a round).
     error: class of the failure, when the answer is one.
-    attempts: how often in a row it was asked with this outcome.
+    said: what the backend said of the failure, cut.
+    attempts: of an answer, how often its request was asked for it; of a failure, in how many starts
+        in a row it failed so.
     seconds: share of the chunk's wall time.
     batch: in how large a batch it was asked, where that was smaller than planned.
     device: what answered, as torch names it.
@@ -72,6 +74,7 @@ class Record(Document):
     response: JsonValue
     tokens: TokenUsage | None = None
     error: ErrorClass | None = None
+    said: str | None = None
     attempts: int = 1
     seconds: float = 0.0
     batch: int | None = None

@@ -1,23 +1,58 @@
-"""Asking the model for a chunk's answers: what comes back, and what it is worth."""
+"""Asking the model for a chunk's answers, and asking again for those that are none.
+
+What is worth what is decided in `worth` and `batch_size`; this does it.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from evalrun_api import reasons
-from evalrun_api.errors import fail
-from evalrun_api.journal import Record
+from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.journal import ErrorClass, Record
+from evalrun_runner import worth
 from evalrun_runner.answers import Index
-from evalrun_runner.failures import classify, describe
+from evalrun_runner.batch_size import BatchSize
+from evalrun_runner.calling import Caller
+from evalrun_runner.device import free_memory, name_of_device
 from evalrun_runner.journal import JournalWriter
+from evalrun_runner.prefetch import Prefetcher, allowed_bytes
+from evalrun_runner.records import failed_records, records
 from evalrun_runner.request_list import Chunk, Request
 from evalrun_runner.setting import Setting
+from evalrun_runner.worth import DEAD_REQUESTS, Failed
 
 log = logging.getLogger(__name__)
 
-DEAD_SERVER_REQUESTS = 16
+MAX_SAID = 500
+"""Characters of a backend's own words in the log and in the message that ends a run."""
+
+
+@dataclass
+class _Case:
+    """A chunk in hand.
+
+    wanted: ids of the requests that lack an answer. planned: how many were to be answered at once;
+    None where a server decides. tries: how often each was asked, by id. outcomes: how often that
+    had an outcome that was its own. answered: whether there was an answer.
+    """
+
+    request_type: str
+    task: str
+    wanted: set[int]
+    planned: int | None
+    tries: Counter[int] = field(default_factory=Counter)
+    outcomes: Counter[int] = field(default_factory=Counter)
+    answered: bool = False
+
+    def smaller(self, batch: int | None) -> int | None:
+        """The batch, where it is smaller than planned."""
+        return batch if batch and self.planned and batch < self.planned else None
 
 
 class Asker:
@@ -31,108 +66,205 @@ class Asker:
     ) -> None:
         self.documents: dict[str, Any] = {}
         self._setting = setting
+        self._plan = setting.plan
         self._answers = answers
         self._writer = writer
         self._source = source
-        self._model: Any = None
-        self._failed_in_a_row = 0
+        self._caller: Caller | None = None
+        self._device: str | None = None
+        self._reason = reasons.BACKEND_FAILED
+        self._streak = worth.Streak()
+        self._logged: tuple[ErrorClass, str] | None = None
+        self._sizes: dict[tuple[str, int], BatchSize] = {}
+        self._prefetcher = Prefetcher(self.documents, allowed_bytes(os.environ))
 
-    def ask(self, request_type: str, chunk: Chunk, missing: list[Request], batch_size: int) -> None:
-        """Ask for what is missing of a chunk, and journal the answers."""
-        if self._model is None:
-            self._load()
-        # A batch's members can move each other's answers, so a batch is always asked whole; a
-        # server answers each request alone.
-        alone = batch_size == 1 or self._setting.plan.is_remote
-        asked = missing if alone else list(chunk.requests)
-        report = self._setting.report
-        report.activity(f"answering {chunk.requests[0].task}")
+    def ask(
+        self,
+        request_type: str,
+        chunk: Chunk,
+        missing: list[Request],
+        batch_size: int,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Ask for what is missing of a chunk, and journal the answers as they come.
+
+        batch_size: how many are to be answered at once. alone: whether to ask one by one instead.
+        """
+        if self._caller is None:
+            self._caller = self._load()
+        task, remote = chunk.requests[0].task, self._plan.is_remote
+        wanted = set(map(id, missing))
+        case = _Case(request_type, task, wanted, None if remote else batch_size)
+        self._setting.report.activity(f"answering {task}")
         with self._setting.stop.chunk():
-            begun = time.monotonic()
-            with self._setting.stage("generate"):
-                outputs = self._call(request_type, asked)
-            seconds = time.monotonic() - begun
-            found = records(asked, outputs, set(map(id, missing)), seconds, self._answers)
-            self._writer.append(found)
-            self._refuse_dead_server(found, outputs)
-            report.computed(chunk.requests[0].task, len(missing))
+            if remote or alone:
+                failed: list[Failed] = []
+                for part in worth.cut(missing, 1 if alone else len(missing)):
+                    failed += self._call(case, part, 1 if alone else None)
+            else:
+                sizes = self._sizes.setdefault((task, batch_size), BatchSize(batch_size))
+                failed = self._ask_batches(case, chunk.requests, missing, sizes)
+            self._ask_again(case, failed)
 
-    def _call(self, request_type: str, asked: list[Request]) -> Any:
-        try:
-            return getattr(self._model, request_type)([request.instance for request in asked])
-        except Exception as error:
-            where = f"benchmark {asked[0].task}, document {asked[0].key.doc_id} and following"
-            what = f"backend {self._setting.plan.model.backend}: {describe(error)}"
-            raise fail(classify(error, reasons.BACKEND_FAILED), where, what) from error
+    def prefetch(self, requests: Sequence[Request]) -> None:
+        """Decode the media of what is asked after the next chunk, while that is answered."""
+        self._prefetcher.chunk(requests)
 
-    def _refuse_dead_server(self, found: list[Record], outputs: list[Any]) -> None:
-        """End when many requests in a row failed at the server: the rest would fare no better.
+    def give_up(
+        self, request_type: str, requests: Sequence[Request], error: ErrorClass, said: str
+    ) -> None:
+        """Journal requests as failed without asking them, because asking has ended a process."""
+        failed = [Failed(request, error, said) for request in requests]
+        if failed:
+            self._journal_failed(_Case(request_type, requests[0].task, set(), None), failed)
 
-        Requests that failed in an earlier run do not count: one that always fails may not keep
+    def _ask_batches(
+        self, case: _Case, requests: Sequence[Request], missing: list[Request], sizes: BatchSize
+    ) -> list[Failed]:
+        """Ask in the planned batches, in smaller ones when memory runs out; what failed."""
+        size = sizes.begin()
+        if size == sizes.planned:
+            lists = worth.first_lists(requests, missing, size, self._plan.batch_size)
+        else:
+            lists = worth.cut(missing, size)
+        failed: list[Failed] = []
+        while lists:
+            asked, *lists = lists
+            found = self._call(case, asked, None if size == sizes.planned else len(asked))
+            at_once = min(size, len(asked))
+            if at_once > 1 and any(each.error == "OutOfMemory" for each in found):
+                size = at_once // 2
+                rest = [each.request for each in found]
+                rest += [entry for part in lists for entry in part if id(entry) in case.wanted]
+                lists = worth.cut(rest, size)
+                log.warning("memory ran out, so the batch is smaller", extra={"batch": size})
+            else:
+                failed += found
+        sizes.end(size)
+        return failed
+
+    def _ask_again(self, case: _Case, failed: Sequence[Failed]) -> None:
+        """Ask for what failed again, as often as the plan says; then it has failed for good."""
+        again: list[Failed] = []
+        final: list[Failed] = []
+        for each in failed:
+            left = case.tries[id(each.request)] <= self._plan.integrity.retries
+            (again if left or each.isolate else final).append(each)
+        self._give_up(case, final)
+        if not case.answered and self._streak.would_end(again):
+            first, *rest = again  # a backend that is dead is not asked hundreds of times more
+            if found := self._call(case, [first.request], 1):
+                self._give_up(case, [*found, *rest])
+                return
+            again = rest
+        for requests in worth.regroup(again, is_remote=self._plan.is_remote):
+            self._ask_again(case, self._call(case, requests, 1))
+
+    def _call(self, case: _Case, asked: list[Request], batch: int | None) -> list[Failed]:
+        """Ask once; journal the answers, and return those of the wanted requests that failed.
+
+        batch: how many are asked at once; None for as many as planned.
+        """
+        assert self._caller is not None
+        self._setting.stop.raise_if_asked()
+        with self._setting.stage("generate"), self._setting.asking(asked):
+            called = self._caller.call(case.request_type, asked)
+        self._setting.count_decoding(self._prefetcher.seconds)
+        case.tries.update(map(id, asked))
+        if called.verdict.attributed:
+            case.outcomes.update(map(id, asked))
+        good: list[tuple[Request, Any]] = []
+        failed: list[Failed] = []
+        for request, output, error in zip(
+            asked, called.outputs, called.verdict.errors, strict=True
+        ):
+            if id(request) not in case.wanted:
+                continue
+            if error is None:
+                good.append((request, output))
+            else:
+                said = _said(output) if error == "RequestFailed" else called.said
+                failed.append(Failed(request, error, said, output, called.verdict.isolate))
+        if good:
+            case.answered = True
+            self._streak.answered()
+            seconds = called.seconds / len(asked)
+            smaller = case.smaller(batch)
+            self._append(
+                case,
+                records(
+                    good, case.outcomes, self._answers, seconds, batch=smaller, device=self._device
+                ),
+            )
+        if failed:
+            self._reason = called.reason
+            self._log(failed)
+            if any(each.error == "OutOfMemory" for each in failed):
+                free_memory()
+        return failed
+
+    def _give_up(self, case: _Case, failed: Sequence[Failed]) -> None:
+        """Journal requests as failed, and end when there are too many in a row.
+
+        Requests that failed in an earlier start do not count: one that always fails may not keep
         the others from being answered, or the run from being scored.
         """
-        for record in found:
-            if record.error != "RequestFailed":
-                self._failed_in_a_row = 0
-            elif record.attempts == 1:
-                self._failed_in_a_row += 1
-        if self._failed_in_a_row < DEAD_SERVER_REQUESTS:
+        if not failed:
             return
-        from evalrun_runner.outputs import failure_of, text_of
+        self._journal_failed(case, failed)
+        for each in failed:
+            earlier = self._answers.answer_to(each.request)
+            if not case.answered and (earlier is None or earlier.error is None):
+                self._streak.failed(each.error)
+        if self._streak.count >= DEAD_REQUESTS:
+            raise self._dead(case, failed[-1].said)
 
-        said = next(text_of(output) for output in outputs if failure_of(output))
-        what = f"the server answered none of {self._failed_in_a_row} requests: {said[:500]}"
-        remedy = "Check model.source.endpoint and the server; failed requests are asked again"
-        raise fail(reasons.BACKEND_FAILED, f"benchmark {found[0].task}", what, remedy)
+    def _dead(self, case: _Case, said: str) -> EvalrunError:
+        count = self._streak.count
+        if self._plan.is_remote:
+            what = f"the server answered none of {count} requests: {said[:MAX_SAID]}"
+            remedy = "Check model.source.endpoint and the server; failed requests are asked again"
+            return fail(reasons.BACKEND_FAILED, f"benchmark {case.task}", what, remedy)
+        backend = self._plan.model.backend
+        what = f"backend {backend} answered none of {count} requests in a row: {said[:MAX_SAID]}"
+        reason = reasons.OUT_OF_MEMORY if self._streak.is_of_memory else self._reason
+        return fail(reason, f"benchmark {case.task}", what)
 
-    def _load(self) -> None:
+    def _journal_failed(self, case: _Case, failed: Sequence[Failed]) -> None:
+        self._append(case, failed_records(failed, self._answers, device=self._device))
+        for error, count in Counter(each.error for each in failed).items():
+            self._setting.report.failed(error, count)
+
+    def _append(self, case: _Case, found: list[Record]) -> None:
+        self._writer.append(found)
+        whole = sum(record.round == 0 for record in found)  # a round is part of a request
+        self._setting.report.computed(case.task, whole)
+
+    def _log(self, failed: Sequence[Failed]) -> None:
+        """One line for what a call did not answer, unless the one before says the same."""
+        first = failed[0]
+        told = (first.error, first.said[:MAX_SAID])
+        if told == self._logged:
+            return
+        self._logged = told
+        extra = {"task": first.request.task, "document": first.request.key.doc_id, "said": told[1]}
+        log.warning("no answer to %d requests: %s", len(failed), first.error, extra=extra)
+
+    def _load(self) -> Caller:
         from evalrun_runner.backend import construct
 
         report = self._setting.report
         report.activity("loading the model")
         with self._setting.stage("load"):
-            self._model = construct(self._setting.plan, self._source)
-            self._model.task_dict = self.documents
+            model = construct(self._plan, self._source)
+            model.task_dict = self._prefetcher.view
+        self._device = name_of_device(self._plan)
         log.info("model loaded", extra={"seconds": round(self._setting.seconds["load"], 3)})
+        return Caller(model, self._plan)
 
 
-def records(
-    asked: list[Request], outputs: Any, wanted: set[int], seconds: float, before: Index
-) -> list[Record]:
-    """The journal records of a chunk's outputs, of those requests whose id is in `wanted`.
+def _said(output: Any) -> str:
+    from evalrun_runner.outputs import text_of
 
-    before: earlier answers, which tell how often a request was asked.
-    """
-    from evalrun_runner.outputs import encode, failure_of
-
-    if not isinstance(outputs, list) or len(outputs) != len(asked):
-        count = len(outputs) if isinstance(outputs, list) else type(outputs).__name__
-        raise fail(
-            reasons.WRONG_ANSWER_COUNT,
-            f"benchmark {asked[0].task}",
-            f"the backend was asked {len(asked)} requests and returned {count} answers",
-        )
-    found = []
-    for request, output in zip(asked, outputs, strict=True):
-        if id(request) not in wanted:
-            continue
-        try:
-            response, usage = encode(output)
-        except TypeError as error:
-            where = f"benchmark {request.task}, document {request.key.doc_id}"
-            raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
-        failure = failure_of(output)
-        earlier = before.answer_to(request)
-        same = earlier is not None and earlier.error == failure
-        found.append(
-            Record(
-                **request.key._asdict(),
-                fingerprint=request.fingerprint,
-                response=response,
-                tokens=usage,
-                error=failure,
-                attempts=1 + (earlier.attempts if earlier and same else 0),
-                seconds=round(seconds / len(asked), 6),
-            )
-        )
-    return found
+    return text_of(output)

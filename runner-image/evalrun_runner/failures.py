@@ -15,6 +15,27 @@ from evalrun_api.reasons import Reason
 
 MAX_MESSAGE = 1500
 
+_MEMORY = (
+    "CUDA out of memory",
+    "HIP out of memory",
+    "XPU out of memory",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "OutOfMemoryError",
+    "DefaultCPUAllocator",
+)
+"""How torch says that memory ran out, of an accelerator or of the machine."""
+_LOST = (
+    "device-side assert",
+    "illegal memory access",
+    "unspecified launch failure",
+    "uncorrectable ECC error",
+    "CUDA error: misaligned address",
+    "CUDA error: an illegal instruction",
+    "GPU has fallen off the bus",
+)
+"""After one of these every further call to the accelerator fails in this process."""
+
 _UNREACHABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -47,14 +68,26 @@ def classify(error: BaseException, otherwise: Reason) -> Reason:
     return otherwise
 
 
+def memory_ran_out(text: str) -> bool:
+    """Whether an error's text says that memory ran out."""
+    return any(phrase in text for phrase in _MEMORY)
+
+
+def device_is_lost(text: str) -> bool:
+    """Whether an error's text says that this process can use its accelerator no more."""
+    return any(phrase in text for phrase in _LOST)
+
+
+def printable(text: str, length: int) -> str:
+    """Foreign text on one line, cut, and such that it can be written as UTF-8."""
+    cut = " ".join(text[: 4 * length].split())[:length]
+    return cut.encode("utf-8", "replace").decode()
+
+
 def _is_torch_memory(error: BaseException) -> bool:
     """Whether torch says that memory ran out, of an accelerator or of the machine."""
-    text = str(error)
     return isinstance(error, RuntimeError) and (
-        "OutOfMemory" in type(error).__name__
-        or "CUDA out of memory" in text
-        or "HIP out of memory" in text
-        or "DefaultCPUAllocator" in text
+        "OutOfMemory" in type(error).__name__ or memory_ran_out(str(error))
     )
 
 

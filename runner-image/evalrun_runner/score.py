@@ -6,29 +6,28 @@ import hashlib
 import logging
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from evalrun_api import reasons
 from evalrun_api.digests import canonical_json, digest
 from evalrun_api.errors import fail
-from evalrun_api.lock import GroupLock, Lock
-from evalrun_api.manifest import (
-    AnswerCounts,
-    Determinism,
-    Manifest,
-    Provenance,
-    TaskAnswers,
-)
-from evalrun_api.plan import RunPlan, SettingsGroup
+from evalrun_api.lock import GroupLock
+from evalrun_api.manifest import Manifest, Provenance
+from evalrun_api.plan import SettingsGroup
 from evalrun_api.status import StageSeconds
 from evalrun_runner import layout
 from evalrun_runner.answers import Answers, answer_to, read_answers
 from evalrun_runner.failures import describe
+from evalrun_runner.judging import scoring
 from evalrun_runner.request_list import keyed
 from evalrun_runner.results import headline_scores, store_results
+from evalrun_runner.segments import read_records
 from evalrun_runner.setting import Setting
 from evalrun_runner.share import verify
+from evalrun_runner.trust import Tally, answer_counts, are_trusted, determinism, is_trusted
+from evalrun_runner.visual_thought import KeptImages
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +41,28 @@ def score(setting: Setting) -> Manifest:
     segments = layout.segments(plan.run.namespace, lock.answers)
     if [group.name for group in lock.groups] != [group.name for group in plan.groups]:
         raise fail(reasons.LOCK_MISMATCH, "plan.json", "the lock belongs to another plan")
-    invalid: Counter[str] = Counter()
+    images = KeptImages(store, plan.run.namespace, lock.answers, setting.places.work / "images")
+    tally = Tally()
     groups, scores = [], []
-    for group, locked in zip(plan.groups, lock.groups, strict=True):
-        report.activity(f"scoring {', '.join(group.tasks)}")
-        with setting.stage("score"):
-            submissions = setting.evaluator.submissions
-            shutil.rmtree(submissions, ignore_errors=True)
-            # Read for each group anew, so that memory holds the answers of one.
-            answers = read_answers(store, segments, {task.name for task in locked.tasks})
-            results = replay(setting, group, locked, answers, invalid)
-            del answers
-            scores += headline_scores(results, locked, invalid)
-            groups.append(store_results(store, plan, group, results, submissions))
-    trusted = are_trusted(plan, lock, invalid)
+
+    def said(task: str) -> str | None:
+        return words_of_failure(setting, segments, task)
+
+    with scoring(setting, lock) as judging:
+        for group, locked in zip(plan.groups, lock.groups, strict=True):
+            report.activity(f"scoring {', '.join(group.tasks)}")
+            with setting.stage("score"):
+                submissions = setting.evaluator.submissions
+                shutil.rmtree(submissions, ignore_errors=True)
+                # Read for each group anew, so that memory holds the answers of one.
+                answers = read_answers(store, segments, {task.name for task in locked.tasks})
+                results = replay(setting, group, locked, answers, tally, said, images)
+                del answers
+                judging.check()
+                if not plan.predict_only:  # then lmms-eval's numbers stand for nothing
+                    scores += headline_scores(results, locked, tally.invalid)
+                groups.append(store_results(store, plan, group, results, submissions))
+    trusted = are_trusted(plan, lock, tally, said)
     manifest = Manifest(
         run=plan.run,
         plan=digest(plan.document()),
@@ -63,13 +70,15 @@ def score(setting: Setting) -> Manifest:
         completed_at=datetime.now(UTC),
         groups=groups,
         scores=scores,
-        answers=_counts(setting, lock, invalid),
+        answers=answer_counts(lock, tally, *report.counts),
         trusted=trusted,
         provenance=Provenance(
             versions=lock.versions,
             model_revision=lock.model.revision,
-            determinism=determinism(plan, lock),
+            determinism=determinism(plan, lock, tally),
+            circumstances=tally.circumstances,
         ),
+        judge=judging.usage,
         seconds=StageSeconds.model_validate(
             {
                 name: round(setting.seconds.get(name, 0.0))
@@ -82,7 +91,8 @@ def score(setting: Setting) -> Manifest:
     store.put(key, data)
     report.conclude(
         scores=scores[:10],
-        invalid=sum(invalid.values()),
+        invalid=tally.invalid.total(),
+        errors=tally.by_class,
         answers_digest=lock.answers,
         results_uri=store.uri(key),
         results_digest=hashlib.sha256(data).hexdigest(),
@@ -98,13 +108,18 @@ def replay(
     group: SettingsGroup,
     locked: GroupLock,
     answers: Answers,
-    invalid: Counter[str],
+    tally: Tally,
+    said: Callable[[str], str | None],
+    images: KeptImages,
 ) -> dict[str, Any]:
-    """lmms-eval's results for the journal's answers; counts the invalid ones by task."""
+    """lmms-eval's results for the journal's answers, which are counted in `tally`.
+
+    Answers that cannot support a score are refused before they are scored: many scorers fail on
+    them, and a judge would be paid for nothing.
+    """
     from evalrun_runner.outputs import decode
 
     documents: dict[str, Any] = {}
-
     def respond(request_type: str, instances: list[Any]) -> list[Any]:
         requests = keyed(group.name, request_type, instances)
         verify(requests, locked, documents)
@@ -119,61 +134,26 @@ def replay(
         outputs = []
         for request in requests:
             found = answers[request.key, request.fingerprint]
-            invalid[request.task] += found.error is not None
+            tally.take(request.task, found)
             try:
-                outputs.append(decode(found.response, found.usage))
+                outputs.append(decode(images.give_back(found), found.usage))
             except (TypeError, ValueError, AttributeError) as error:
                 where = f"answer of {request.task} to document {request.key.doc_id}"
                 what = f"it cannot be read back ({describe(error)})"
                 raise fail(reasons.CORRUPT_JOURNAL, where, what) from error
+        counts = Counter(request.task for request in requests)
+        for task in locked.tasks:
+            if counts[task.name] == task.requests:
+                is_trusted(setting.plan, task, tally, said)
         return outputs
 
-    return setting.evaluator.score(group, respond, share_task_dict=documents)
+    results = setting.evaluator.score(group, respond, share_task_dict=documents)
+    return cast("dict[str, Any]", images.with_first_names(results))
 
 
-def are_trusted(plan: RunPlan, lock: Lock, invalid: Counter[str]) -> bool:
-    """Whether every task's answers support its score; fails the run if the plan says so."""
-    allowed = plan.integrity.max_invalid_fraction
-    trusted = True
-    for task in (task for group in lock.groups for task in group.tasks):
-        count = invalid[task.name]
-        all_invalid = count == task.requests
-        if count <= allowed * task.requests and not all_invalid:
-            continue
-        # A benchmark without one answer has no score to mark.
-        if plan.integrity.on_violation == "Fail" or all_invalid:
-            raise fail(
-                reasons.INVALID_ANSWERS,
-                f"benchmark {task.name}",
-                f"{count} of {task.requests} answers are empty or failed; "
-                f"integrity.maxInvalidFraction is {allowed:g}",
-            )
-        trusted = False
-    return trusted
-
-
-def determinism(plan: RunPlan, lock: Lock) -> Determinism:
-    """What could still move an answer of this run."""
-    if plan.is_remote:
-        return "Remote"
-    if any(task.sampled for group in lock.groups for task in group.tasks):
-        return "Sampled"
-    return "Exact" if plan.batch_size == 1 else "Batched"
-
-
-def _counts(setting: Setting, lock: Lock, invalid: Counter[str]) -> AnswerCounts:
-    reused, computed = setting.report.counts
-    tasks = [
-        TaskAnswers(task=task.name, requests=task.requests, invalid=invalid[task.name])
-        for group in lock.groups
-        for task in group.tasks
-    ]
-    total = lock.requests_total
-    return AnswerCounts(
-        total=total,
-        # A score step of its own has computed nothing: all it scores was there before.
-        reused=total - computed if reused + computed < total else reused,
-        computed=computed,
-        invalid=sum(invalid.values()),
-        tasks=tasks,
-    )
+def words_of_failure(setting: Setting, segments: str, task: str) -> str | None:
+    """What the backend said of a failed answer of a task, for the message of a run that failed."""
+    for record in read_records(setting.store, segments):
+        if record.task == task and record.error is not None and record.said:
+            return record.said
+    return None

@@ -316,11 +316,11 @@ def test_a_store_that_fails_in_the_middle_loses_nothing(
 
     once = asking.records
 
-    def records_then_outage(*args: Any) -> Any:
+    def records_then_outage(*args: Any, **kwargs: Any) -> Any:
         if s3.process.poll() is None:
             s3.process.send_signal(signal.SIGKILL)
             s3.process.wait()
-        return once(*args)
+        return once(*args, **kwargs)
 
     with monkeypatch.context() as outage:
         outage.setattr(asking, "records", records_then_outage)
@@ -416,7 +416,7 @@ def test_a_step_without_a_lock(workbench: Any, refused: Any) -> None:
     refused(workbench.run(), "LockMismatch", "prepare has not locked this run", step="answer")
 
 
-# The backend's answers.
+# The backend's answers; test_hostile.py has more of them.
 
 
 @pytest.fixture
@@ -433,25 +433,6 @@ def misbehaving(workbench: Any) -> Callable[[str], local.LocalRun]:
         return with_model(made, backend="misbehaving", args={"behaviour": behaviour})
 
     return run
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "reason", "words"),
-    [
-        ("empty", "InvalidAnswers", "20 of 20 answers are empty or failed"),
-        ("too-few", "WrongAnswerCount", "was asked 16 requests and returned 15 answers"),
-        ("none", "WrongAnswerCount", "returned NoneType answers"),
-        ("raises", "BackendFailed", "ValueError: the backend is unwell"),
-        ("out-of-memory", "OutOfMemory", "CUDA out of memory"),
-        ("object", "BackendUnusable", "an answer holds a object"),
-    ],
-)
-def test_a_backend_that_misbehaves_gives_no_score(
-    workbench: Any, refused: Any, misbehaving: Any, behaviour: str, reason: str, words: str
-) -> None:
-    run = misbehaving(behaviour)
-    refused(run, reason, words)
-    assert workbench.store(run).get(layout.manifest(run.plan.run)) is None
 
 
 def test_failed_answers_are_asked_again_and_a_good_answer_replaces_them(
