@@ -106,7 +106,8 @@ def _supervised(work: Work, step: str) -> supervision.Ended:
 def _heading(plan: RunPlan) -> Text:
     count = len(plan.tasks)
     what = plan.tasks[0] if count == 1 else f"{count} benchmarks"
-    return Text.assemble((plan.run.name, "bold"), f": {plan.model.backend} on {what}")
+    by = f", {plan.workers} workers" if plan.workers > 1 else ""
+    return Text.assemble((plan.run.name, "bold"), f": {plan.model.backend} on {what}{by}")
 
 
 def _tell_failure(
