@@ -233,7 +233,8 @@ class Asker:
 
     def _journal_failed(self, case: _Case, failed: Sequence[Failed]) -> None:
         self._append(case, failed_records(failed, self._answers, device=self._device))
-        for error, count in Counter(each.error for each in failed).items():
+        whole = [each.error for each in failed if not each.request.key.round]
+        for error, count in Counter(whole).items():
             self._setting.report.failed(error, count)
 
     def _append(self, case: _Case, found: list[Record]) -> None:

@@ -1,18 +1,37 @@
 """What a backend returned, as JSON and back, so that lmms-eval cannot tell the difference.
 
 lmms-eval takes strings, `GenerationResult`, tuples (log-likelihood, is greedy) and lists of
-strings (one a round), and treats them differently; replay has to give back the same kind.
+strings (one a round), and treats them differently; replay has to give back the same kind. The
+answer to an agentic request is an `Episode`: what the model said in each round.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 
 from evalrun_api.journal import TokenUsage
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the model was asked in a round, and its output."""
+
+    fingerprint: str
+    output: Any
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One agentic request, answered. text: what lmms-eval makes of it, for a reader."""
+
+    rounds: tuple[Round, ...]
+    text: str = ""
 
 
 def encode(output: Any) -> tuple[Any, TokenUsage | None]:
@@ -29,7 +48,16 @@ def encode(output: Any) -> tuple[Any, TokenUsage | None]:
             else None
         )
         return {"$generation": _encode(output.text)}, usage
+    if isinstance(output, Episode):
+        rounds = [_encode_round(entry) for entry in output.rounds]
+        return {"$episode": rounds, "text": _encode(output.text)}, None
     return _encode(output), None
+
+
+def _encode_round(entry: Round) -> dict[str, Any]:
+    response, usage = encode(entry.output)
+    tokens = None if usage is None else usage.document()
+    return {"fingerprint": entry.fingerprint, "response": response, "tokens": tokens}
 
 
 def decode(response: Any, usage: TokenUsage | None) -> Any:
@@ -45,21 +73,37 @@ def decode(response: Any, usage: TokenUsage | None) -> Any:
             else None
         )
         return GenerationResult(text=_decode(response["$generation"]), token_counts=counts)
+    if isinstance(response, dict) and "$episode" in response:
+        rounds = tuple(_decode_round(entry) for entry in response["$episode"])
+        return Episode(rounds, _decode(response["text"]))
     return _decode(response)
 
 
+def _decode_round(entry: dict[str, Any]) -> Round:
+    tokens = entry.get("tokens")
+    usage = None if tokens is None else TokenUsage.model_validate(tokens)
+    return Round(entry["fingerprint"], decode(entry["response"], usage))
+
+
+_MARKER = re.compile(
+    r"\[LMMS_EVAL_"  # backends that ask a server: …REQUEST_FAILED, …BUDGET_EXCEEDED
+    r"|\[GENERATION_FAILED\]"  # world models
+    r"|\[ERROR\] conditioning video not found"
+    r"|Video .{1,4096} (can not load|generate failed), check the source\Z",  # llava_vid, oryx
+    re.DOTALL,
+)
 Failure = Literal["Empty", "RequestFailed"]
 
 
 def failure_of(output: Any) -> Failure | None:
     """How a backend's output fails to be an answer, if it does.
 
-    Backends swallow exceptions and return an empty string; those that ask a server return a marker
-    ([LMMS_EVAL_REQUEST_FAILED …], [LMMS_EVAL_BUDGET_EXCEEDED]) that would pass for an answer.
+    Backends swallow exceptions and return an empty string; some return a marker that would pass for
+    an answer.
     """
     text = _said(output)
-    rounds = text if isinstance(text, list) else [text]
-    if any(isinstance(said, str) and said.startswith("[LMMS_EVAL_") for said in rounds):
+    rounds = text if isinstance(text, list | tuple) else [text]
+    if any(isinstance(said, str) and _MARKER.match(said) for said in rounds):
         return "RequestFailed"
     if all(said is None or (isinstance(said, str) and not said.strip()) for said in rounds):
         return "Empty"
@@ -74,7 +118,8 @@ def text_of(output: Any) -> str:
 def _said(output: Any) -> Any:
     text = output.text if isinstance(output, GenerationResult) else output
     if isinstance(text, tuple) and len(text) == 2 and isinstance(text[0], str):
-        return text[0]  # (text, token counts)
+        # (text, token counts); of two rounds both are texts
+        return list(text) if isinstance(text[1], str) else text[0]
     return text
 
 

@@ -114,6 +114,11 @@ def test_what_has_no_form_is_refused() -> None:
         ((0.0, False), None),
         ("[LMMS_EVAL_REQUEST_FAILED after 5 retries] connection refused", "RequestFailed"),
         ("[LMMS_EVAL_BUDGET_EXCEEDED]", "RequestFailed"),
+        ("[GENERATION_FAILED] no frames", "RequestFailed"),
+        ("Video /data/a.mp4 can not load, check the source", "RequestFailed"),
+        ("Video games can not load, check the source code", None),
+        (("", "red"), None),
+        (("", ""), "Empty"),
     ],
 )
 def test_what_fails_to_be_an_answer_is_recognised(output: Any, failure: str | None) -> None:
