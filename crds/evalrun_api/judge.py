@@ -10,6 +10,8 @@ from evalrun_api.document import Document, JsonValue, Sha256, ShortText
 from evalrun_api.sources import ADDRESS_PATTERN, SecretKey
 
 VERDICT_VERSION: Final = 1
+JUDGE_KEY_VARIABLE: Final = "EVALRUN_JUDGE_API_KEY"
+"""In which the process that scores is given the judge's key."""
 
 Price = Annotated[float, Field(ge=0, le=1e6)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from evalrun_api.judge import JUDGE_KEY_VARIABLE
 from evalrun_api.names import (
     ACCELERATORS_ANNOTATION,
     CONTAINER,
@@ -19,8 +20,8 @@ from evalrun_api.profiles import GENERIC, ResolvedModel, builtin_profiles, resol
 from evalrun_api.spec import EvaluationRun
 from evalrun_operator.admission import s3_store
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.mounts import mounts
-from evalrun_operator.steps import ALL, ANSWER, PREPARE, StepKind
+from evalrun_operator.mounts import CACHE, cache_kind, mounts
+from evalrun_operator.steps import ALL, ANSWER, PREPARE, SCORE, StepKind
 
 DEFAULT_USER = 65532
 DEFAULT_GRACE_SECONDS = 60
@@ -77,12 +78,14 @@ def pod_template(
     grace = settings.termination_grace_period_seconds or DEFAULT_GRACE_SECONDS
     workers = plan.workers if kind in (ANSWER, ALL) else 1
     resources = _resources(run, kind, settings.resources or Resources(), workers)
-    volumes, volume_mounts = mounts(run, snapshot, _shared_memory(run, kind, workers))
+    volumes, volume_mounts = mounts(
+        run, snapshot, _shared_memory(run, kind, workers), config.node_cache
+    )
     container: Doc = {
         "name": CONTAINER,
         "image": image,
         "command": [RUNNER_PATH],
-        "args": _arguments(kind, grace),
+        "args": _arguments(kind, grace, cache_kind(run, config.node_cache)),
         "env": _environment(run, kind, settings, config, _threads(resources, workers)),
         "resources": _requirements(resources, accelerators, run.spec.parallelism.resource_name),
         "ports": [{"name": "http", "containerPort": HTTP_PORT}],
@@ -132,7 +135,7 @@ def pod_template(
     }
 
 
-def _arguments(kind: StepKind, grace: int) -> list[str]:
+def _arguments(kind: StepKind, grace: int, cache: str) -> list[str]:
     options = {
         "--plan": "/plan/plan.json",
         "--benchmarks": "/benchmarks",
@@ -142,6 +145,8 @@ def _arguments(kind: StepKind, grace: int) -> list[str]:
         "--grace-seconds": str(max(grace - FLUSH_SECONDS, grace // 2, 1)),
         "--writer": "$(POD_UID)",
     }
+    if kind is not ALL:  # one process finds what it fetched
+        options["--cache"] = cache
     if kind.indexed:
         options["--shard"] = "$(JOB_COMPLETION_INDEX)"
     return [kind.command, *(part for option in options.items() for part in option)]
@@ -158,7 +163,7 @@ def _environment(
 
     Reserved names are not among the run's. threads: of one process.
     """
-    cache = "/cache" if run.spec.cache.volume else "/work/.cache"
+    cache = "/work/.cache" if cache_kind(run, config.node_cache) == "pod" else CACHE
     plain = {
         "HOME": "/work",
         "HF_HOME": f"{cache}/huggingface",
@@ -175,6 +180,8 @@ def _environment(
     if kind.indexed:  # the Job controller would add it behind the arguments that name it
         path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
         entries["JOB_COMPLETION_INDEX"] = {"valueFrom": {"fieldRef": {"fieldPath": path}}}
+    if config.hub_endpoint:
+        entries["HF_ENDPOINT"] = {"value": config.hub_endpoint}
     source = run.spec.model.source
     if source.hugging_face and source.hugging_face.token_secret:
         secret = source.hugging_face.token_secret
@@ -183,6 +190,10 @@ def _environment(
         # Clients of this API refuse to start without a key, also where the server wants none.
         key = source.endpoint.secret
         entries["OPENAI_API_KEY"] = _from_secret(key.name, key.key) if key else {"value": "none"}
+    judge = run.spec.evaluation.judge
+    if judge is not None and judge.secret is not None and kind in (SCORE, ALL):
+        # Nobody else judges, so nobody else is given the key.
+        entries[JUDGE_KEY_VARIABLE] = _from_secret(judge.secret.name, judge.secret.key)
     store = s3_store(run.spec, config)
     if store is not None and store.secret_name:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

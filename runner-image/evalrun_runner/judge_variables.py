@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 
-JUDGE_KEY = "EVALRUN_JUDGE_API_KEY"
-"""The judge's real key. It is taken out of the environment before a task is imported."""
+from evalrun_api.judge import JUDGE_KEY_VARIABLE
 
 KEPT = "EVALRUN_KEPT_"
 """Before names whose value the model's own backend needs, while tasks may not see it."""
@@ -102,7 +101,8 @@ def variables(port: int, token: str, model: str | None) -> dict[str, str]:
 def led(
     environment: MutableMapping[str, str], port: int, token: str, model: str | None, *, keep: bool
 ) -> Iterator[None]:
-    """Lead judges to a port of this machine; within, the real values are not in `environment`.
+    """Lead judges to a port of this machine; within, the real values and the judge's key are not
+    in `environment`.
 
     keep: keep them under other names, because the model's own backend needs them (`given`); a
     worker that is started within finds them there.
@@ -111,7 +111,7 @@ def led(
     if keep and _MARK not in environment:
         environment.update({KEPT + name: before[name] for name in NAMES if name in before})
     environment[_MARK] = "1"
-    for name in NAMES:
+    for name in (*NAMES, JUDGE_KEY_VARIABLE):
         environment.pop(name, None)
     environment.update(variables(port, token, model))
     for name in ("NO_PROXY", "no_proxy"):  # loopback never goes through a proxy

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from evalrun_api.judge import JudgeUsage
+from evalrun_api.judge import JUDGE_KEY_VARIABLE, JudgeUsage
 from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_runner import judge_variables, layout
@@ -49,7 +49,7 @@ def judges_led(plan: RunPlan, step: str) -> Iterator[Judges]:
 
     To be entered before a task is imported: tasks read the variables once.
     """
-    key = os.environ.get(judge_variables.JUDGE_KEY)
+    key = os.environ.get(JUDGE_KEY_VARIABLE)
     model = plan.judge.model if plan.judge else None
     proxy = None
     port, token = judge_variables.NOWHERE, "nothing-is-judged-in-this-step"
@@ -61,7 +61,6 @@ def judges_led(plan: RunPlan, step: str) -> Iterator[Judges]:
     keep = plan.is_remote and step != "score"
     try:
         with judge_variables.led(os.environ, port, token, model, keep=keep):
-            os.environ.pop(judge_variables.JUDGE_KEY, None)
             yield Judges(proxy, key)
     finally:
         if proxy is not None:

@@ -20,11 +20,11 @@ from urllib.request import ProxyHandler, build_opener
 
 from pydantic import ValidationError
 
+from evalrun_api.judge import JUDGE_KEY_VARIABLE
 from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout
-from evalrun_runner.judge_variables import JUDGE_KEY
 from evalrun_runner.stores import Store, StoredObject, open_store
 
 __all__ = [
@@ -81,6 +81,11 @@ class RunningStep:
         self._run = run
         self._process = process
         self._opener = build_opener(ProxyHandler({}))  # loopback never goes through a proxy
+
+    @property
+    def pid(self) -> int:
+        """Id of the process."""
+        return self._process.pid
 
     def poll(self) -> int | None:
         """The exit code, or None while it works. Negative: ended by that signal."""
@@ -154,7 +159,7 @@ def start(run: LocalRun, step: str = "all") -> RunningStep:
     judge = run.plan.judge
     if judge is not None and judge.secret is not None and "OPENAI_API_KEY" in environment:
         # What the Secret is in a cluster. A judge that names none is not sent another's key.
-        environment.setdefault(JUDGE_KEY, environment["OPENAI_API_KEY"])
+        environment.setdefault(JUDGE_KEY_VARIABLE, environment["OPENAI_API_KEY"])
     with run.log.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             command,

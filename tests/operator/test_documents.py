@@ -381,6 +381,22 @@ def test_a_server_is_asked_with_its_key_or_with_none(secret: dict[str, str] | No
     assert "nvidia.com/gpu" not in container(built)["resources"]["limits"]
 
 
+def test_the_judge_s_key_is_in_the_pod_that_scores_alone() -> None:
+    judge = {
+        "endpoint": "https://judge.example/v1",
+        "secret": {"name": "judge", "key": "token"},
+    }
+    name, given = "EVALRUN_JUDGE_API_KEY", {"secretKeyRef": {"name": "judge", "key": "token"}}
+    for kind in (PREPARE, ANSWER):
+        assert name not in environment(job(kind, evaluation={"judge": judge}))
+    cpu = {"acceleratorsPerShard": 0}
+    found = [job(SCORE, evaluation={"judge": judge})]
+    found.append(job(ALL, evaluation={"judge": judge}, parallelism=cpu))
+    assert [environment(built)[name] for built in found] == [given, given]
+    del judge["secret"]
+    assert name not in environment(job(SCORE, evaluation={"judge": judge}))
+
+
 def test_secrets_as_environment_come_behind_a_prefix() -> None:
     built = job(ANSWER, answerPod={"envFrom": [{"secretName": "keys"}]})
     (source,) = container(built)["envFrom"]
