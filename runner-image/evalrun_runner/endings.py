@@ -41,7 +41,7 @@ def ending(
     memory_killed: the kernel has killed something of this container since the last look.
     stalled: it was killed because nothing came of what it had in hand.
     """
-    if code == ExitCode.DONE:
+    if code == ExitCode.DONE and said == reasons.COMPLETED.name:
         return Ending("done", reasons.COMPLETED, "")
     if code == ExitCode.STOPPED:
         return Ending("stopped", reasons.STOPPED, "")
@@ -56,7 +56,7 @@ def ending(
         return Ending("died", reasons.OUT_OF_MEMORY, what, "OutOfMemory")
     if code < 0:
         return Ending("died", reasons.WORKER_FAILED, f"it died of {_name(-code)}", "Crashed")
-    if reason is None:  # a library ended the process
+    if reason is None or code == ExitCode.DONE:  # foreign code ended the process
         what = f"it ended with exit code {code} and gave no reason"
         return Ending("died", reasons.WORKER_FAILED, what, "Crashed")
     return Ending("died", reason, message or reason.meaning)

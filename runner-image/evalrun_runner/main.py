@@ -102,6 +102,11 @@ def run(arguments: Sequence[str]) -> int:
         stop.shield()
         log.error("%s", error, extra={"reason": error.reason.name}, exc_info=True)
         return _failed(report, error)
+    except SystemExit as error:  # exit code 0 would say that the step's output is written
+        stop.shield()
+        log.exception("foreign code ended the process")
+        found = EvalrunError(reasons.INTERNAL_ERROR)
+        return _failed(report, found, f"foreign code called exit({error.code}). {found}")
     except MemoryError:
         stop.shield()
         log.exception("out of memory")

@@ -67,6 +67,11 @@ class StopRequest:
             self._raised = True
             raise Stopped
 
+    def ask(self) -> None:
+        """Note that the process is to stop, as a signal would; interrupts nothing."""
+        if self._asked_at is None:
+            self.asked, self._asked_at = 1, time.monotonic()
+
     def raise_if_asked(self) -> None:
         """Raise `Stopped` if the process was asked to stop."""
         if self._asked_at is not None:

@@ -70,6 +70,7 @@ class _Crew:
         self._spent_before = dict(setting.seconds)
         self._kills = cgroup.memory_kills()
         self._passed_on = 0
+        self._stopping_since: float | None = None
         setting.report.activity("starting the workers")
         self._all = [
             Worker(number, mailbox_of(setting, number), _launch(setting, weights, number))
@@ -80,22 +81,20 @@ class _Crew:
     def work(self) -> EvalrunError | None:
         """Watch the workers to their end; why the step fails, if it does."""
         failure: EvalrunError | None = None
-        stopping_since: float | None = None
         patience = self._setting.stop.patience_seconds + FLUSH_SECONDS
         while self._alive:
             time.sleep(LOOK_SECONDS)
             for worker in list(self._alive):
-                failure = self._look_after(worker) or failure
+                found = self._look_after(worker)
+                failure = failure or found
             self._tell()
-            if failure is not None and stopping_since is None:
-                self._stop()
-                stopping_since = time.monotonic()
             if self._setting.stop.asked > self._passed_on:
                 self._passed_on = self._setting.stop.asked
-                self._setting.report.activity("stopping: workers finish what they have in hand")
                 self._stop()
-                stopping_since = stopping_since or time.monotonic()
-            if stopping_since is not None and time.monotonic() - stopping_since > patience:
+            elif failure is not None and self._stopping_since is None:
+                self._stop()
+            since = self._stopping_since
+            if since is not None and time.monotonic() - since > patience:
                 log.error("workers do not end; they are killed")
                 self.end()
                 break
@@ -110,6 +109,7 @@ class _Crew:
         self._tell()
 
     def _stop(self) -> None:
+        self._stopping_since = self._stopping_since or time.monotonic()
         for worker in self._alive:
             worker.stop()
 
@@ -122,7 +122,9 @@ class _Crew:
         kills = cgroup.memory_kills()
         memory_killed, self._kills = kills > self._kills, kills
         found = worker.ended(code, memory_killed=memory_killed)
-        stopping = bool(self._setting.stop.asked)
+        stopping = self._stopping_since is not None
+        if found.kind == "stopped" and not stopping:  # somebody asked the worker, not this process
+            self._setting.stop.ask()
         if found.kind == "died" and not stopping and worker.may_live_again():
             log.warning(
                 "worker %d is started anew: %s",

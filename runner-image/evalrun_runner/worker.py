@@ -60,13 +60,14 @@ class Worker:
         self._mailbox.begin_life()
         self._overdue = False
         self._said.clear()
-        # In the supervisor's own group, so that who kills that group kills the workers too.
+        # A group of its own, so that what it started can be ended with it.
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-P", "-m", "evalrun_runner", *self._launch.command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=dict(self._launch.environment),
+            process_group=0,
         )
         assert self._process.stdout is not None
         name = f"worker-{self.number}-log"
@@ -95,7 +96,8 @@ class Worker:
         if (state := self._mailbox.state()) is not None:
             self.lives.update(state)
         deadline = self._mailbox.in_hand().deadline
-        if deadline and time.monotonic() > deadline + OVERDUE_SECONDS and not self._overdue:
+        late = bool(deadline) and time.monotonic() > deadline + OVERDUE_SECONDS
+        if late and not self._overdue and self._process.poll() is None:
             log.error("worker %d does not end itself; it is killed", self.number)
             self._overdue = True
             with suppress(ProcessLookupError):
@@ -109,9 +111,12 @@ class Worker:
         """What this life's end means. To be called once, when `poll` has given its exit code."""
         self._clear_up()
         self.look()
-        said, message = self.lives.now.reason, self.lives.now.message
-        found = ending(code, said, message, memory_killed=memory_killed, stalled=self._overdue)
         hand = self._mailbox.in_hand()
+        # It may have ended itself for a stall in the way that leaves no word.
+        late = bool(hand.marks) and time.monotonic() > hand.deadline
+        said, message = self.lives.now.reason, self.lives.now.message
+        stalled = self._overdue or (late and said == "Running")
+        found = ending(code, said, message, memory_killed=memory_killed, stalled=stalled)
         self._in_a_row = 1 if hand.finished else self._in_a_row + 1
         if found.blame and hand.marks:
             self._deaths.append(Death(found.blame, tuple(hand.marks)))
@@ -134,6 +139,8 @@ class Worker:
 
     def _clear_up(self) -> None:
         self._process.wait()
+        with suppress(ProcessLookupError):  # what it left behind may hold its accelerators
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._reader.join(2)  # a process that it left behind may hold the other end
         assert self._process.stdin is not None
         with suppress(OSError):
