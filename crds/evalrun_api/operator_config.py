@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from evalrun_api.document import Document, ObjectName, ShortText
 from evalrun_api.policy import Policy
-from evalrun_api.sources import S3Store
+from evalrun_api.sources import ADDRESS_PATTERN, S3Store
 
+HostFolder = Annotated[
+    str, StringConstraints(max_length=1024, pattern=r"^/[A-Za-z0-9][A-Za-z0-9_.\-/]*$")
+]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -20,6 +23,23 @@ class Images(Document):
     cpu: ShortText | None = Field(
         default=None,
         description="Image of the pods that prepare and score; runner by default.",
+    )
+
+
+class NodeCache(Document):
+    """Where runs without cache.volume keep what they fetch from the hub."""
+
+    ONE_OF = ("host_path", "claim_name")
+
+    host_path: HostFolder | None = Field(
+        default=None,
+        description="Folder of each node, made beforehand and writable for the pods' user. Not "
+        "allowed by the restricted Pod Security Standard (nor by baseline).",
+    )
+    claim_name: ObjectName | None = Field(
+        default=None,
+        description="Claim of this name in the run's own namespace, backed by storage of the "
+        "node (ReadWriteMany, or ReadWriteOnce where all pods run on one node).",
     )
 
 
@@ -65,6 +85,16 @@ class OperatorConfig(Document):
     lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
     lease_seconds: Positive = Field(
         default=15, description="After this time without renewal another replica takes over."
+    )
+    node_cache: NodeCache | None = Field(
+        default=None,
+        description="Cache of runs without cache.volume; each pod's own, lost with it, when left "
+        "out.",
+    )
+    hub_endpoint: (
+        Annotated[str, StringConstraints(max_length=2048, pattern=ADDRESS_PATTERN)] | None
+    ) = Field(
+        default=None, description="Address of a mirror of the Hugging Face hub (HF_ENDPOINT)."
     )
     scrape: ScrapeSettings = Field(
         default_factory=ScrapeSettings, description="How progress is read from pods."

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from evalrun_api.names import PLAN_ANNOTATION
+from evalrun_api.operator_config import NodeCache
 from evalrun_api.sources import VolumePath
 from evalrun_api.spec import EvaluationRun
 from evalrun_operator.admission import VOLUMES_ROOT
 from evalrun_operator.decisions import Doc, Snapshot
 from evalrun_operator.snapshot import config_map_name
+
+CACHE = "/cache"
+"""Where a cache that is not the pod's own is mounted."""
 
 
 def claims(run: EvaluationRun, snapshot: Snapshot) -> dict[str, bool]:
@@ -20,8 +26,27 @@ def claims(run: EvaluationRun, snapshot: Snapshot) -> dict[str, bool]:
     return found
 
 
+def cache_kind(
+    run: EvaluationRun, node_cache: NodeCache | None
+) -> Literal["shared", "node", "pod"]:
+    """Whose the cache folder of a step's pods is: the runner's `--cache`."""
+    if run.spec.cache.volume is not None:
+        return "shared"
+    return "pod" if node_cache is None else "node"
+
+
+def _node_volume(node_cache: NodeCache) -> Doc:
+    if node_cache.host_path is not None:
+        # Only a folder that is there: one made by the kubelet would be root's alone.
+        return {"hostPath": {"path": node_cache.host_path, "type": "Directory"}}
+    return {"persistentVolumeClaim": {"claimName": node_cache.claim_name}}
+
+
 def mounts(
-    run: EvaluationRun, snapshot: Snapshot, shared_memory: str | None
+    run: EvaluationRun,
+    snapshot: Snapshot,
+    shared_memory: str | None,
+    node_cache: NodeCache | None = None,
 ) -> tuple[list[Doc], list[Doc]]:
     """The volumes, and the mounts of the container."""
     name = run.metadata.name
@@ -61,6 +86,9 @@ def mounts(
         mounted.append(mount | ({"readOnly": True} if only_read else {}))
         cache = run.spec.cache.volume
         if cache is not None and cache.claim_name == claim:
-            folder: Doc = {"name": volume, "mountPath": "/cache"}
+            folder: Doc = {"name": volume, "mountPath": CACHE}
             mounted.append(folder | ({"subPath": cache.path} if cache.path else {}))
+    if node_cache is not None and cache_kind(run, node_cache) == "node":
+        volumes.append({"name": "node-cache", **_node_volume(node_cache)})
+        mounted.append({"name": "node-cache", "mountPath": CACHE})
     return volumes, mounted
