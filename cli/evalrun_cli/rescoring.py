@@ -44,6 +44,7 @@ def prepare_score(
     old = scorable(store, namespace, name, uid)
     plan = records.read(store, layout.plan(old), RunPlan)
     lock = records.read(store, layout.lock_of_run(old), Lock)
+    refuse_without_answers(store, old, lock)
     files = {custom.name: benchmark_files(store, old, custom) for custom in plan.custom_benchmarks}
     faults = code_faults(store, old, plan, files)
     if faults and not allow_code:
@@ -73,6 +74,19 @@ def scorable(store: Store, namespace: str, name: str, uid: str | None) -> RunIde
     if len(locked) == 1:
         return locked[0].run
     return records.newest(store, namespace, name, uid).run
+
+
+def refuse_without_answers(store: Store, run: RunIdentity, lock: Lock) -> None:
+    """Raise `EvalrunError` where the store holds none of the run's answers.
+
+    That some are missing is found, and said, when the requests are built again.
+    """
+    prefix = layout.segments(run.namespace, lock.answers)
+    if next(iter(store.list(prefix)), None) is None:
+        what = f"the store holds no answer of run {run.name}; its {lock.requests_total:,} requests "
+        what += "were not asked, or their answers were deleted (evalrun gc) or lie in another store"
+        remedy = "Name that store with --store, or run it again: evalrun run"
+        raise fail(reasons.MISSING_ANSWERS, store.uri(prefix), what, remedy)
 
 
 def renewed(plan: RunPlan, uid: str, store: StorePlan) -> RunPlan:

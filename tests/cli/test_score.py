@@ -73,6 +73,7 @@ def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIde
     )
     store.put(layout.plan(run), canonical_json(plan.document()))
     store.put(layout.lock_of_run(run), canonical_json(lock.document()))
+    store.put(f"{layout.segments(run.namespace, SHA)}pod-000001.jsonl.zst", b"answers")
     for name, text in FILES.items():
         store.put(f"{layout.run(run)}/benchmarks/shapes/{name}", text.encode())
     return run
@@ -214,3 +215,16 @@ def test_benchmarks_that_were_not_kept_are_asked_for(
         (folder / name).unlink()
     with pytest.raises(Refused, match="are not in the store"):
         prepared()
+
+
+def test_a_store_without_the_run_s_answers_is_said_before_anything_is_written(
+    old: RunIdentity, store: Store
+) -> None:
+    for key in store.list(layout.segments(old.namespace, SHA)):
+        store.delete(key)
+    before = list(store.list("runs/"))
+    with pytest.raises(EvalrunError, match="holds no answer of run shapes-run") as raised:
+        prepared()
+    assert raised.value.reason.name == "MissingAnswers"
+    assert "evalrun gc" in str(raised.value)
+    assert list(store.list("runs/")) == before
