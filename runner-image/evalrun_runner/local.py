@@ -89,14 +89,16 @@ class RunningStep:
 
     def poll(self) -> int | None:
         """The exit code, or None while it works. Negative: ended by that signal."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None and self._process.stdin is not None:
+            self._process.stdin.close()  # which has told the step that we live
+        return code
 
     def wait(self, seconds: float | None = None) -> int | None:
         """The exit code after waiting at most `seconds`; None if it still works."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.poll()
 
     def stop(self) -> None:
         """Ask it to store what is finished and end."""

@@ -23,8 +23,16 @@ from typing import Any, NamedTuple
 
 from evalrun_runner.request_list import Request
 
-MAX_BYTES = 256 << 20
+MAX_MIB = 256
 """Of decoded documents that wait for the backend. One document more may be in hand."""
+MIB_VARIABLE = "EVALRUN_PREFETCH_MIB"
+"""Environment variable that says otherwise; with 0 nothing is decoded ahead."""
+
+
+def allowed_bytes(environment: Mapping[str, str]) -> int:
+    """How many bytes of decoded documents may wait."""
+    given = environment.get(MIB_VARIABLE, "")
+    return (int(given) if given.isdecimal() else MAX_MIB) << 20
 
 
 class _Place(NamedTuple):
@@ -49,7 +57,7 @@ class Prefetcher:
     given in their stead. seconds: for which backends have waited for documents so far.
     """
 
-    def __init__(self, documents: dict[str, Any], max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, documents: dict[str, Any], max_bytes: int = MAX_MIB << 20) -> None:
         self.view = _Tasks(documents, self)
         self.seconds = 0.0
         self._documents = documents

@@ -1,4 +1,4 @@
-"""A benchmark of large photographs: easy-VQA's questions about images of several megapixels."""
+"""A benchmark of large images: easy-VQA's questions, about JPEGs of several megapixels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import datasets
 import numpy as np
 import PIL.Image
 
+from bench.example import EXAMPLE
+from bench.pairs import custom_benchmark, example_files
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.checks import Surroundings
 from evalrun_api.index import builtin_index
@@ -22,33 +24,32 @@ from evalrun_api.profiles import builtin_profiles
 from evalrun_api.spec import EvaluationRun
 from evalrun_runner.local import LocalRun
 
-from bench.pairs import custom_benchmark, example_files
-
 DIFFERENT = 40
 """Photographs; each is asked about several times, and decoded each time."""
 WIDTH, HEIGHT = 2048, 1536
-QUESTIONS = (
-    ("is there a circle?", "no"),
-    ("what color is the shape?", "red"),
-    ("is there a blue shape?", "yes"),
-    ("what shape is in the image?", "rectangle"),
-)
+GRAIN = 12
+"""Grey levels of noise, which make a JPEG as large as a photograph's."""
 
 
 def write_photographs(
     folder: Path, documents: int, width: int = WIDTH, height: int = HEIGHT
 ) -> str:
     """Write so many documents as `photographs.parquet`; what they are, in words."""
-    pictures = [_photograph(number, width, height) for number in range(DIFFERENT)]
-    asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(documents)]
+    source = datasets.load_dataset(
+        "parquet",
+        data_files={"test": str(EXAMPLE / "data" / "easy_vqa_test.parquet")},
+        split=f"test[:{DIFFERENT}]",
+    )
+    pictures = [
+        _photograph(document["image"], number, width, height)
+        for number, document in enumerate(source)
+    ]
+    chosen = [number % DIFFERENT for number in range(documents)]
     rows = {
         "question_id": list(range(documents)),
-        "image": [
-            {"bytes": pictures[number % DIFFERENT], "path": f"{number}.jpg"}
-            for number in range(documents)
-        ],
-        "question": [question for question, _ in asked],
-        "answer": [answer for _, answer in asked],
+        "image": [{"bytes": pictures[at], "path": f"{at}.jpg"} for at in chosen],
+        "question": [source["question"][at] for at in chosen],
+        "answer": [source["answer"][at] for at in chosen],
     }
     features = datasets.Features(
         {
@@ -65,20 +66,13 @@ def write_photographs(
     return f"{documents} JPEGs of {width * height / 1e6:.1f} megapixels, {size:.0f} KiB each"
 
 
-def _photograph(number: int, width: int, height: int) -> bytes:
-    """A JPEG with detail on several scales, as a photograph has."""
-    random = np.random.default_rng(number)
-    total = np.zeros((height, width, 3), np.float32)
-    for cells, weight in ((6, 110.0), (48, 60.0), (384, 30.0)):
-        coarse = random.uniform(-1, 1, (cells * 3 // 4, cells, 3)).astype(np.float32)
-        bands = [
-            np.asarray(PIL.Image.fromarray(coarse[:, :, band]).resize((width, height)))
-            for band in range(3)
-        ]
-        total += weight * np.stack(bands, axis=-1)
+def _photograph(drawing: Any, number: int, width: int, height: int) -> bytes:
+    """The drawing as a large and grainy JPEG."""
+    large = np.asarray(drawing.convert("RGB").resize((width, height)), np.int16)
+    grain = np.random.default_rng(number).integers(-GRAIN, GRAIN + 1, large.shape, np.int16)
     buffer = io.BytesIO()
-    PIL.Image.fromarray(np.clip(total + 128, 0, 255).astype(np.uint8)).save(
-        buffer, "JPEG", quality=90
+    PIL.Image.fromarray(np.clip(large + grain, 0, 255).astype(np.uint8)).save(
+        buffer, "JPEG", quality=88
     )
     return buffer.getvalue()
 

@@ -17,13 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evalrun_api.plan import StorePlan
-from evalrun_runner.prefetch import MIB_VARIABLE
-
 from bench.example import EXAMPLE, make_run
 from bench.media import photograph_run, write_photographs
 from bench.pairs import Timed, interleaved, ratios, run_ours, run_plain, same_scores
 from bench.reporting import bench
+from evalrun_api.plan import StorePlan
+from evalrun_runner.prefetch import MIB_VARIABLE
 
 BOUNDS = {
     "wall_ratio": 1.02,

@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 from evalrun_api.journal import RequestKey
-from evalrun_runner.prefetch import Prefetcher, holds_images, size_of
+from evalrun_runner.prefetch import Prefetcher, allowed_bytes, holds_images, size_of
 from evalrun_runner.request_list import Request
 
 pytestmark = pytest.mark.runner
@@ -256,3 +256,20 @@ def test_waiting_is_counted(make: Callable[..., Prefetcher], tmp_path: Path) -> 
     assert prefetcher.seconds == 0
     prefetcher.view["t"]["test"][0]
     assert 0 < prefetcher.seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("given", "mib"), [(None, 256), ("", 256), ("64", 64), ("0", 0), ("x", 256)]
+)
+def test_how_much_may_wait(given: str | None, mib: int) -> None:
+    environment = {} if given is None else {"EVALRUN_PREFETCH_MIB": given}
+    assert allowed_bytes(environment) == mib << 20
+
+
+def test_nothing_is_decoded_ahead_where_nothing_may_wait(
+    make: Callable[..., Prefetcher], split: datasets.Dataset
+) -> None:
+    prefetcher = make(max_bytes=0)
+    prefetcher.chunk(requests(0, 1))
+    assert same(prefetcher.view["t"]["test"][0], split[0])
+    assert decoded(prefetcher) == 0
