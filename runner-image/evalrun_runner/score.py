@@ -31,6 +31,9 @@ from evalrun_runner.visual_thought import KeptImages
 
 log = logging.getLogger(__name__)
 
+SCORE_MESSAGE = "score"
+"""Of the log line that tells a score; the rest of the line's fields are the score's."""
+
 
 def score(setting: Setting) -> Manifest:
     """Score the run and write its results, the manifest last."""
@@ -82,7 +85,7 @@ def score(setting: Setting) -> Manifest:
         seconds=StageSeconds.model_validate(
             {
                 name: round(setting.seconds.get(name, 0.0))
-                for name in ("start", "load", "generate", "score")
+                for name in ("start", "load", "decode", "generate", "score")
             }
         ),
     )
@@ -99,6 +102,8 @@ def score(setting: Setting) -> Manifest:
         trusted=trusted,
         determinism=manifest.provenance.determinism,
     )
+    for each in scores:
+        log.info(SCORE_MESSAGE, extra=each.document())
     log.info("scored", extra={"manifest": store.uri(key), "trusted": trusted})
     return manifest
 
