@@ -158,7 +158,7 @@ def _failure(worker: Worker, found: Ending) -> EvalrunError:
         return WorkerError(found.reason, found.what)
     message = f"{who}: {found.what}; it was started anew {worker.restarts} times."
     if words := worker.last_words():
-        message += f" Its last lines:\n{words[-1200:]}"
+        message += f" Its log says:\n{words}"
     return WorkerError(found.reason, f"{message}\n{found.reason.remedy}")
 
 

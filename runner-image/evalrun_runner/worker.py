@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -17,14 +16,15 @@ from dataclasses import dataclass
 from typing import IO
 
 from evalrun_runner.endings import Ending, ending, may_live_again
+from evalrun_runner.last_words import last_words, words
 from evalrun_runner.mailbox import Mailbox
 from evalrun_runner.merging import Lives
 from evalrun_runner.poison import Death
 
 log = logging.getLogger(__name__)
 
-LAST_LINES = 20
-MAX_LINE = 500
+KEPT_LINES = 300
+"""Of a worker's log; a crash prints the stacks of all threads."""
 OVERDUE_SECONDS = 60.0
 """After its deadline a worker that stalled ends itself, with its stacks in the log; later than
 this, it can't."""
@@ -53,7 +53,7 @@ class Worker:
         self._deaths = mailbox.deaths()
         self._in_a_row = 0
         self._overdue = False
-        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._begin_life()
 
     def _begin_life(self) -> None:
@@ -134,8 +134,8 @@ class Worker:
         self._begin_life()
 
     def last_words(self) -> str:
-        """The last lines that it wrote."""
-        return "\n".join(self._said)
+        """What its log says of its death."""
+        return last_words(list(self._said))
 
     def _clear_up(self) -> None:
         self._process.wait()
@@ -153,17 +153,5 @@ def _pass_on(output: IO[bytes], said: deque[str]) -> None:
         while line := output.readline(1 << 16):
             with suppress(OSError):
                 os.write(2, line)
-            if text := _words(line):
+            if text := words(line):
                 said.append(text)
-
-
-def _words(line: bytes) -> str:
-    """What a line of a log says: the message of ours, all of any other's."""
-    text = line.decode(errors="replace").strip()
-    if text.startswith("{"):
-        with suppress(ValueError):
-            entry = json.loads(text)
-            if entry.get("level") in ("debug", "info"):
-                return ""  # not what it died of
-            text = str(entry.get("message", text))
-    return text[:MAX_LINE]

@@ -11,6 +11,7 @@ from evalrun_api.errors import EvalrunError
 from evalrun_runner import cgroup
 from evalrun_runner.accelerators import worker_environment
 from evalrun_runner.endings import MAX_IN_A_ROW, MAX_RESTARTS, ending, may_live_again
+from evalrun_runner.last_words import last_words, words
 from evalrun_runner.mailbox import InHand, Mailbox, TaskCounts, WorkerState
 from evalrun_runner.merging import Counts, Lives, merge
 from evalrun_runner.poison import Death, judge
@@ -121,6 +122,37 @@ def test_a_worker_that_was_killed_for_its_stall_has_stalled() -> None:
 
 def test_the_signal_is_named() -> None:
     assert "SIGSEGV" in ending(-signal.SIGSEGV, "Running", "").what
+
+
+CRASH = """\
+{"level": "info", "message": "model loaded"}
+{"level": "warning", "message": "a warning"}
+Fatal Python error: Segmentation fault
+
+Thread 0x00007f (most recent call first):
+  File "threading.py", line 331 in wait
+Current thread 0x00007e (most recent call first):
+  File "kernel.py", line 7 in multiply
+  File "backend.py", line 9 in generate
+
+Extension modules: torch._C, numpy (total: 2)
+"""
+
+
+def test_of_a_crash_the_error_and_the_frames_of_its_thread_are_told() -> None:
+    said = [text for line in CRASH.encode().splitlines() if (text := words(line))]
+    assert said[0] == "a warning"
+    assert last_words(said).splitlines() == [
+        "Fatal Python error: Segmentation fault",
+        "Current thread 0x00007e (most recent call first):",
+        'File "kernel.py", line 7 in multiply',
+        'File "backend.py", line 9 in generate',
+    ]
+
+
+def test_of_other_deaths_the_last_lines_are_told() -> None:
+    assert last_words([f"line {number}" for number in range(50)]).endswith("line 48\nline 49")
+    assert len(last_words(["x" * 500] * 50)) <= 1200
 
 
 def test_lives_are_bounded_in_a_row_and_in_all() -> None:
