@@ -1,7 +1,8 @@
 """Writing a journal: answers go to a local spool at once and to the store every few seconds.
 
 A segment is spooled as lines while it grows, then stored as one object that is never overwritten:
-after five seconds, when it has grown large, and when the process is asked to stop.
+after five seconds, when it has grown large, and when the process is asked to stop. The writers of
+one machine that answer the same share a spool, and one of them stores for all.
 What a killed process left in the spool is stored by the next one on this machine (`adopt`).
 """
 
@@ -14,8 +15,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 5.0
 """A machine that is lost takes at most the answers of this time with it."""
+TURN_OVER_SECONDS = 0.2
 FLUSH_BYTES = 4 << 20
 """A segment that has grown so large is stored at once, so that none outgrows a reader's memory."""
 MAX_UNSTORED_SECONDS = 120.0
@@ -75,7 +77,7 @@ class JournalWriter:
         self._lock = threading.Lock()
         self._storing = threading.Lock()
         self._current: tuple[BinaryIO, Path] | None = None
-        self._full: list[tuple[BinaryIO, Path]] = []
+        self._full: list[Path] = []
         self._failure: Exception | None = None
         self._failing_since: float | None = None
         self._closed = False
@@ -101,28 +103,41 @@ class JournalWriter:
             except OSError as error:
                 raise _spool_error(error, self._spool) from error
             if file.tell() >= self._flush_bytes:
-                self._full.append(self._current)
-                self._current = None
+                self._turn_over()
                 self._wake.set()
         if self._failure is not None:
             raise self._failure
 
     def flush(self) -> None:
         """Store everything that was appended. Raises `EvalrunError` when the store refuses."""
+        self._flush(0.0)
+
+    def _flush(self, patience_for_others: float) -> None:
         with self._storing:
             self._store_full()  # while the store is away, answers wait in one file, not in many
             with self._lock:
                 if self._current is not None:
-                    self._full.append(self._current)
-                    self._current = None
+                    self._turn_over()
+            # All writers of a machine turn their files over at the same moment. Then the first of
+            # them stores everybody's as one object, and the others find theirs gone.
+            time.sleep(patience_for_others)
             self._store_full()
+
+    def _turn_over(self) -> None:
+        """The current file is full. Closing it gives up its lock: anybody may store it now."""
+        if self._current is not None:
+            file, path = self._current
+            self._current = None
+            self._full.append(path)
+            with suppress(OSError):  # what a full disk did not take was reported when appended
+                file.close()
 
     def _store_full(self) -> None:
         while self._full:  # `append` may add to it meanwhile
-            file, path = self._full[0]
-            _store_spooled(self._store, self._prefix, path)
+            with _exclusive(self._spool):
+                if self._full[0].exists():
+                    _store_batch(self._store, self._prefix, _batch(self._spool, self._full[0]))
             self._full.pop(0)
-            _give_up(file)
 
     def close(self, patience_seconds: float = 0.0) -> None:
         """Store everything and stop; a store that is away is tried for so long.
@@ -135,8 +150,8 @@ class JournalWriter:
         try:
             patiently(self.flush, patience_seconds)
         finally:
-            for file, _ in self._full:
-                _give_up(file)
+            with self._lock:
+                self._turn_over()
 
     def _open_spool(self) -> tuple[BinaryIO, Path]:
         self._number += 1
@@ -154,13 +169,14 @@ class JournalWriter:
             raise _spool_error(error, self._spool) from error
 
     def _flush_regularly(self) -> None:
+        interval = self._flush_seconds
         while not self._closed:
-            self._wake.wait(self._flush_seconds)
+            self._wake.wait(interval - time.monotonic() % interval)
             self._wake.clear()
             if self._closed:
                 return
             try:
-                self.flush()
+                self._flush(min(TURN_OVER_SECONDS, interval / 10))
                 self._failing_since = None
             except EvalrunError as error:
                 now = time.monotonic()
@@ -174,43 +190,85 @@ class JournalWriter:
                 self._failure = error
 
 
-def _give_up(file: BinaryIO) -> None:
-    """Close a spool file and so give up its lock: the next run here may adopt it."""
-    with suppress(OSError):  # what a full disk did not take was reported when it was appended
-        file.close()
-
-
 def adopt(store: Store, prefix: str, spool: Path) -> int:
-    """Store what killed processes left in the spool; how many segments that were.
+    """Store what killed processes left in the spool; how many files that were.
 
-    A file whose process still lives is locked, and left alone.
+    A file whose process still lives is locked, and left alone. Damage is named before anything
+    that is damaged reaches the store.
     """
     adopted = 0
-    for path in sorted(spool.glob("*.jsonl")):
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            if os.fstat(file.fileno()).st_nlink == 0:
-                continue  # another process adopted it while we waited
-            for _ in parse_records(path.read_bytes(), path.as_uri()):
-                pass  # damage is found here, before it reaches the store
-            _store_spooled(store, prefix, path)
-            adopted += 1
+    if not spool.is_dir():
+        return 0
+    with _exclusive(spool):
+        for path in sorted(spool.glob("*.jsonl")):
+            if path.exists() and _is_given_up(path):
+                for _ in parse_records(path.read_bytes(), path.as_uri()):
+                    pass
+                batch = _batch(spool, path)
+                _store_batch(store, prefix, batch)
+                adopted += len(batch)
     return adopted
 
 
-def _store_spooled(store: Store, prefix: str, path: Path) -> None:
-    """Store one spool file as a segment, then remove it. Safe to repeat."""
+@contextmanager
+def _exclusive(spool: Path) -> Iterator[None]:
+    """Store from a spool alone; others on this machine wait."""
     try:
-        lines = path.read_bytes()
-        whole = lines[: lines.rfind(b"\n") + 1]
-        if whole:
-            _store_segment(store, f"{prefix}{path.stem}", pack(whole))
-        path.unlink()
+        descriptor = os.open(spool, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise _spool_error(error, path.parent) from error
+        raise _spool_error(error, spool) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_given_up(path: Path) -> bool:
+    """Whether no living process appends to a spool file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _batch(spool: Path, first: Path) -> list[Path]:
+    """A spool file, and others that can be stored with it as one object.
+
+    A damaged one is left for `adopt`, which names it.
+    """
+    found, size = [first], first.stat().st_size
+    for path in sorted(spool.glob("*.jsonl")):
+        if path == first or not _is_given_up(path):
+            continue
+        size += path.stat().st_size
+        if size > FLUSH_BYTES:
+            break
+        try:
+            for _ in parse_records(path.read_bytes(), path.as_uri()):
+                pass
+        except EvalrunError:
+            log.exception("a spool file is damaged", extra={"spool": str(path)})
+        else:
+            found.append(path)
+    return found
+
+
+def _store_batch(store: Store, prefix: str, paths: list[Path]) -> None:
+    """Store spool files as one segment, then remove them. Safe to repeat: in the worst case the
+    same records stand in two segments.
+    """
+    try:
+        texts = [path.read_bytes() for path in paths]
+        whole = b"".join(text[: text.rfind(b"\n") + 1] for text in texts)
+        if whole:
+            _store_segment(store, f"{prefix}{paths[0].stem}", pack(whole))
+        for path in paths:
+            path.unlink()
+    except OSError as error:
+        raise _spool_error(error, paths[0].parent) from error
 
 
 def _store_segment(store: Store, name: str, data: bytes) -> None:

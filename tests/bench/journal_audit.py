@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +39,7 @@ class Audit:
     prefix: str
     spool: Path
     known: set[Identity] = field(default_factory=set)
-    stored: Counter[Identity] = field(default_factory=Counter)
+    stored: dict[Identity, set[str]] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
 
     def after_death(self, reported: int, *, lose_spool: bool) -> Death:
@@ -64,8 +63,12 @@ class Audit:
 
     @property
     def doubled(self) -> int:
-        """Answers that were computed again although they were stored."""
-        return sum(count - 1 for count in self.stored.values())
+        """Answers that were computed again although they were stored.
+
+        The very same record in two segments was computed once: a process was killed between
+        storing it and removing it from the spool.
+        """
+        return sum(len(records) - 1 for records in self.stored.values())
 
     def changed(self) -> list[str]:
         """Objects that are gone or are not what they were when they were first seen."""
@@ -81,7 +84,8 @@ class Audit:
                 continue
             data = self.store.get(key) or b""
             self.objects[key] = hashlib.sha256(data).hexdigest()
-            self.stored.update(_identity(record) for record in read_segment(data, key))
+            for record in read_segment(data, key):
+                self.stored.setdefault(_identity(record), set()).add(record.model_dump_json())
 
     def _spooled(self) -> set[Identity]:
         return {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from evalrun_runner import layout, local
 from evalrun_runner.journal import FLUSH_SECONDS
 from evalrun_runner.stores import Store, open_store
 
-Signal = Literal["kill", "term"]
+Ending = Literal["kill", "term"]
 FIRST_HORIZON_SECONDS = 600.0
 ANSWERING_SECONDS = 8.0
 """How long a life goes on after its first answer, at most."""
@@ -75,7 +76,7 @@ class Figures:
 class Life:
     """How one process is to die."""
 
-    signal: Signal
+    ending: Ending
     after: float
     from_answer: bool
     failing: bool
@@ -114,18 +115,18 @@ class Bench:
         self._rates: list[float] = [200.0]
         self._begin_run()
 
-    def draw(self, signal: Signal) -> Life:
+    def draw(self, ending: Ending) -> Life:
         """A life, and when it ends: half of them at any moment since the start, half of them at
         any moment since the first answer. The very first shows how long a life takes here.
         """
         from_answer = self.random.random() < 0.5 or not self.figures.resume
         horizon = self._horizon * (1 if self._audit else 2)  # one begins with prepare
         return Life(
-            signal,
+            ending,
             self.random.uniform(0.0, ANSWERING_SECONDS if from_answer else horizon),
             from_answer=from_answer,
             failing=self.random.random() < 0.5,
-            lose_spool=signal == "term" or self.random.random() < 0.5,
+            lose_spool=ending == "term" or self.random.random() < 0.5,
         )
 
     def live(self, life: Life) -> None:
@@ -137,9 +138,9 @@ class Bench:
         code = step.poll()
         if code is None:
             begun = time.monotonic()
-            (step.kill if life.signal == "kill" else step.stop)()
+            (step.kill if life.ending == "kill" else step.stop)()
             code = step.wait(GRACE_SECONDS + 30)
-            figures.exits += [time.monotonic() - begun] if life.signal == "term" else []
+            figures.exits += [time.monotonic() - begun] if life.ending == "term" else []
             self._count(life, seen, code)
         else:
             figures.ended[_name(code)] += 1
@@ -190,11 +191,11 @@ class Bench:
 
     def _count(self, life: Life, seen: Seen, code: int | None) -> None:
         figures = self.figures
-        figures.kills += life.signal == "kill"
-        figures.terms += life.signal == "term"
+        figures.kills += life.ending == "kill"
+        figures.terms += life.ending == "term"
         figures.failing += life.failing
         figures.died_at[seen.activity.split(" of ")[0].split(" easy")[0]] += 1
-        figures.ended[f"{life.signal}: {_name(code)}"] += 1
+        figures.ended[f"{life.ending}: {_name(code)}"] += 1
         if seen.first_answer is not None:
             figures.resume.append(seen.first_answer)
             self._rates.append(seen.rate)
@@ -214,7 +215,7 @@ class Bench:
         in_hand = (
             self._run.plan.groups[0].chunk_size if seen.activity.startswith("answering") else 0
         )
-        if life.signal == "term":
+        if life.ending == "term":
             in_hand = 0
             figures.recomputed_by_term += death.recomputed
             figures.hold(death.recomputed == 0, f"SIGTERM lost {death.recomputed} answers")
@@ -235,7 +236,7 @@ class Bench:
     def _tell(self, life: Life, seen: Seen, death: Death) -> None:
         figures = self.figures
         print(
-            f"{figures.kills:4} kills {figures.terms:3} terms  {life.signal} after "
+            f"{figures.kills:4} kills {figures.terms:3} terms  {life.ending} after "
             f"{seen.seconds:5.1f} s at {seen.activity[:30]!r:33} computed {seen.computed:5} "
             f"journal +{death.gained:5} lost {death.lost} recomputed {death.recomputed:4}"
             f"{' failing store' if life.failing else ''}{' disk gone' if life.lose_spool else ''}",
@@ -287,12 +288,13 @@ def main() -> int:
     parser.add_argument("--terms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     with tempfile.TemporaryDirectory() as name, S3Server(Path(name)) as server:
         killing = Bench(Path(name), server, options.seed)
         figures = killing.figures
         begun = time.monotonic()
         while figures.kills < options.kills or figures.terms < options.terms:
-            left: list[Signal] = ["kill"] * (options.kills - figures.kills)
+            left: list[Ending] = ["kill"] * (options.kills - figures.kills)
             left += ["term"] * (options.terms - figures.terms)
             killing.live(killing.draw(killing.random.choice(left)))
         killing.finish()

@@ -294,7 +294,7 @@ def test_a_writer_that_is_not_in_a_hurry_stores_one_object_an_interval(
         writer.append([record(doc_id)])
         time.sleep(0.02)
     writer.close()
-    assert len(list(store.list(PREFIX))) <= (time.monotonic() - begun) / 0.5 + 1
+    assert len(list(store.list(PREFIX))) <= (time.monotonic() - begun) / 0.5 + 2
     assert documents(store) == set(range(100))
 
 
@@ -327,10 +327,17 @@ def test_closing_does_not_wait_where_waiting_does_not_help(store: Outage, spool:
     writer.append([record(0)])
     store.failing = fail(reasons.CREDENTIALS_REFUSED, "s3://b", "no")
     begun = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(EvalrunError, match="no"):
+            writer.flush()
+    writer.append([record(1)])
     with pytest.raises(EvalrunError, match="no"):
         writer.close(patience_seconds=60)
     assert time.monotonic() - begun < 5
-    assert len(list(spool.iterdir())) == 1, "what could not be stored waits in the spool"
+    store.failing = None
+    assert documents(store) == set()
+    assert adopt(store, PREFIX, spool) > 0, "what could not be stored waits for the next run"
+    assert documents(store) == {0, 1}
 
 
 def test_two_runs_that_answer_the_same_at_once_overwrite_nothing(
@@ -487,3 +494,33 @@ def test_a_record_keeps_its_round_and_its_files(store: Outage, spool: Path) -> N
     assert key.round == 3
     assert answer.files == {"step_1.png": sha256}
     assert answer.batch == 1
+
+
+def test_the_writers_of_a_machine_store_one_object_an_interval_together(
+    store: Outage, spool: Path
+) -> None:
+    writers = [JournalWriter(store, PREFIX, spool, f"w{n}", flush_seconds=1) for n in range(4)]
+    begun = time.monotonic()
+    for doc_id in range(200):
+        writers[doc_id % 4].append([record(doc_id)])
+        time.sleep(0.02)
+    intervals = time.monotonic() - begun + 1
+    stored = len(list(store.list(PREFIX)))
+    for writer in writers:
+        writer.close()
+    assert stored <= intervals + 1, f"{stored} objects in {intervals:.0f} intervals"
+    assert documents(store) == set(range(200))
+    assert list(spool.iterdir()) == []
+
+
+def test_a_writer_stores_what_another_left_but_nothing_that_is_damaged(
+    store: Outage, spool: Path
+) -> None:
+    spool.mkdir()
+    (spool / "a-000001.jsonl").write_text(record(1).model_dump_json() + "\n{torn")
+    (spool / "b-000001.jsonl").write_text("nonsense\n")
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    writer.append([record(0)])
+    writer.close()
+    assert documents(store) == {0, 1}
+    assert [path.name for path in spool.iterdir()] == ["b-000001.jsonl"]
