@@ -227,7 +227,7 @@ class Asker:
             remedy = "Check model.source.endpoint and the server; failed requests are asked again"
             return fail(reasons.BACKEND_FAILED, f"benchmark {case.task}", what, remedy)
         backend = self._plan.model.backend
-        what = f"backend {backend} answered none of {count} requests in a row: {said[:MAX_SAID]}"
+        what = f"backend {backend} failed on {count} requests in a row: {said[:MAX_SAID]}"
         reason = reasons.OUT_OF_MEMORY if self._streak.is_of_memory else self._reason
         return fail(reason, f"benchmark {case.task}", what)
 

@@ -13,7 +13,7 @@ from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import Reason
-from evalrun_runner.complaints import Complaints, listening
+from evalrun_runner.complaints import Complaints, Ear
 from evalrun_runner.failures import classify, describe, device_is_lost
 from evalrun_runner.request_list import Request
 from evalrun_runner.worth import Verdict, failed_whole, judge
@@ -44,6 +44,7 @@ class Caller:
         self._model = model
         self._remote = plan.is_remote
         self._backend = plan.model.backend
+        self._ear = Ear(type(model).__module__)
         self._logged = ""
 
     def call(self, request_type: str, asked: Sequence[Request]) -> Called:
@@ -56,7 +57,7 @@ class Caller:
         outputs: Any = None
         raised: str | None = None
         reason = reasons.BACKEND_FAILED
-        with listening(type(self._model).__module__) as complaints:
+        with self._ear.listening() as complaints:
             try:
                 outputs = getattr(self._model, request_type)(_copies(asked))
             except (Exception, SystemExit) as error:  # noqa: BLE001  # anything, sys.exit(0) too

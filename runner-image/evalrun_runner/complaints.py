@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,39 +53,47 @@ class Complaints:
             self.kept.append(printable(text, MAX_LENGTH))
 
 
-@contextmanager
-def listening(backend: str) -> Iterator[Complaints]:
-    """Collect the errors that are logged within, by loguru or by `logging`.
+class Ear:
+    """Hears the errors of this process, of loguru's as of `logging`'s.
 
     backend: module of the backend's class; what it logs, and its package, are its own.
+    To be made when the model is loaded: backends set up loguru anew when they are imported, and
+    another sink costs milliseconds, too much for each call.
     """
-    from loguru import logger  # lmms-eval brings it; the other steps do not need it
 
-    package = "lmms_eval.models" if backend.startswith("lmms_eval.") else backend.partition(".")[0]
-    found = Complaints()
+    def __init__(self, backend: str) -> None:
+        from loguru import logger  # lmms-eval brings it; the other steps do not need it
 
-    def hear(name: str | None, text: str) -> None:
-        if not (name or "").startswith(_NOT_THE_BACKEND):
-            found.hear(text, own=f"{name}.".startswith(f"{package}."))
+        own = backend.startswith("lmms_eval.")
+        self._package = "lmms_eval.models" if own else backend.partition(".")[0]
+        self._heard: Complaints | None = None
+        self._handler = _Handler(self._hear)
+        logger.add(self._from_loguru, level="ERROR", format="{message}")
 
-    def from_loguru(message: Any) -> None:
+    @contextmanager
+    def listening(self) -> Iterator[Complaints]:
+        """Collect the errors that are logged within."""
+        self._heard = found = Complaints()
+        sources = _not_propagating()
+        for source in sources:
+            source.addHandler(self._handler)
+        try:
+            yield found
+        finally:
+            for source in sources:
+                source.removeHandler(self._handler)
+            self._heard = None
+
+    def _hear(self, name: str | None, text: str) -> None:
+        heard = self._heard
+        if heard is not None and not (name or "").startswith(_NOT_THE_BACKEND):
+            heard.hear(text, own=f"{name}.".startswith(f"{self._package}."))
+
+    def _from_loguru(self, message: Any) -> None:
         record = message.record
         exception = record["exception"]
         told = f" ({exception.value!r})" if exception and exception.value else ""
-        hear(record["name"], record["message"] + told)
-
-    handler = _Handler(hear)
-    deaf = _not_propagating()
-    sink = logger.add(from_loguru, level="ERROR", format="{message}")
-    for source in deaf:
-        source.addHandler(handler)
-    try:
-        yield found
-    finally:
-        for source in deaf:
-            source.removeHandler(handler)
-        with suppress(ValueError):  # a backend set up loguru anew
-            logger.remove(sink)
+        self._hear(record["name"], record["message"] + told)
 
 
 class _Handler(logging.Handler):

@@ -59,6 +59,8 @@ def ending(
     if reason is None or code == ExitCode.DONE:  # foreign code ended the process
         what = f"it ended with exit code {code} and gave no reason"
         return Ending("died", reasons.WORKER_FAILED, what, "Crashed")
+    if reason is reasons.WORKER_FAILED:  # an accelerator that it could use no more
+        return Ending("died", reason, message or reason.meaning, "Crashed")
     return Ending("died", reason, message or reason.meaning)
 
 

@@ -205,6 +205,7 @@ def _is_done(setting: Setting) -> bool:
         reused=manifest.answers.reused,
         computed=manifest.answers.computed,
         invalid=manifest.answers.invalid,
+        errors=manifest.answers.errors,
         results_uri=where,
         results_digest=hashlib.sha256(data).hexdigest(),
         trusted=manifest.trusted,

@@ -93,6 +93,9 @@ class Misbehaving(lmms):
                 fresh = set(documents) - self.seen
                 self.seen |= fresh
                 return ["" if each in fresh and each % 5 == 0 else "red" for each in documents]
+            case "is-stopped-while-it-fails":
+                os.kill(os.getpid(), signal.SIGTERM)
+                return ["red"] * (len(requests) - 1) + [""]
             case "writes-100-mb-to-stderr":
                 line = "x" * 1023 + "\n"
                 for _ in range(NOISE_BYTES // len(line)):

@@ -106,7 +106,7 @@ def bench(workbench: Any, show_figure: Callable[[str], None]) -> Iterator[Bench]
             "raises",
             1,
             "BackendFailed",
-            ["answered none of 16 requests in a row", "ValueError: the backend is unwell"],
+            ["failed on 16 requests in a row", "ValueError: the backend is unwell"],
             {"BackendError": 16},
             17,
         ),
@@ -230,6 +230,28 @@ def test_a_request_that_answers_only_when_asked_again_is_counted_as_such(
     assert circumstances.smaller_batch == (4 if alone else 0)
 
 
+def test_a_group_with_a_smaller_batch_than_the_backend_is_asked_in_its_own(bench: Bench) -> None:
+    run = bench.run("well", batch=8)
+    group = run.plan.groups[0].model_copy(update={"batch_size": 3, "chunk_size": 9})
+    run = replace(run, plan=run.plan.model_copy(update={"groups": [group]}))
+    outcome = bench.execute(run)
+    assert outcome.code == 0, outcome.message
+    assert [len(call) for call in bench.backend.calls] == [3, 3, 3] * 2 + [2]
+    manifest = bench.manifest(run)
+    assert manifest is not None
+    assert manifest.provenance.determinism == "Batched"
+    assert {record.batch for record in bench.records(run)} == {None}
+    assert {record.device for record in bench.records(run)} == {"cpu"}
+
+
+def test_sigterm_ends_asking_again_and_keeps_what_was_answered(bench: Bench) -> None:
+    run = bench.run("is-stopped-while-it-fails")
+    outcome = bench.execute(run)
+    assert (outcome.message.outcome, outcome.code) == ("Stopped", 30)
+    assert [len(call) for call in bench.backend.calls] == [16]
+    assert [record.error for record in bench.records(run)] == [None] * 15
+
+
 def test_a_benchmark_that_only_marks_is_not_trusted(bench: Bench) -> None:
     run = bench.run("one-is-poisoned", on_violation="Mark")
     outcome = bench.execute(run)
@@ -241,9 +263,9 @@ def test_a_benchmark_that_only_marks_is_not_trusted(bench: Bench) -> None:
 
 
 def test_errors_of_other_parts_are_not_blamed_on_the_backend() -> None:
-    from evalrun_runner.complaints import listening
+    from evalrun_runner.complaints import Ear
 
-    with listening("lmms_eval.models.chat.llava_hf") as complaints:
+    with Ear("lmms_eval.models.chat.llava_hf").listening() as complaints:
         logging.getLogger("evalrun_runner.journal").error("answers wait in the spool")
         logging.getLogger("botocore.httpsession").error("connection refused")
     assert (complaints.errors, complaints.own) == (0, 0)
@@ -252,10 +274,10 @@ def test_errors_of_other_parts_are_not_blamed_on_the_backend() -> None:
 def test_a_backend_that_logs_without_end_costs_no_memory() -> None:
     from loguru import logger
 
-    from evalrun_runner.complaints import MAX_KEPT, MAX_LENGTH, listening
+    from evalrun_runner.complaints import MAX_KEPT, MAX_LENGTH, Ear
 
     library = logging.getLogger("transformers.made-up")
-    with listening("hostile_backends") as complaints:
+    with Ear("hostile_backends").listening() as complaints:
         for number in range(2000):
             library.error("%s", f"{number} " + "y" * 5000)
         logger.error("CUDA out of memory")
