@@ -65,6 +65,8 @@ def score(setting: Setting) -> Manifest:
                 if not plan.predict_only:  # then lmms-eval's numbers stand for nothing
                     scores += headline_scores(results, locked, tally.invalid)
                 groups.append(store_results(store, plan, group, results, submissions))
+    # Before they are judged: a run that fails for them has to say how many there are.
+    report.conclude(invalid=tally.invalid.total(), errors=tally.by_class)
     trusted = are_trusted(plan, lock, tally, said)
     manifest = Manifest(
         run=plan.run,
