@@ -7,7 +7,7 @@ import logging
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.lock import Lock, answers_digest
-from evalrun_runner import weights
+from evalrun_runner import data_ladder, weights
 from evalrun_runner.setting import Setting
 from evalrun_runner.watchdog import Stalled, Watchdog, end_process
 
@@ -24,6 +24,8 @@ def answer(setting: Setting, *, supervised: bool) -> None:
     report.enter("answer", "reading the journal")
     lock = setting.read_lock()
     with setting.holding_accelerators():
+        if setting.weights is None:  # for a worker its supervisor has
+            data_ladder.obtain(setting)
         source = setting.weights or _checked_weights(setting, lock)
         report.locked(lock)
         if setting.shard is None and setting.worker is None:

@@ -182,8 +182,8 @@ def _work(
         return
     for step in STEPS if options.step == "all" else (options.step,):
         logs.always["step"] = step
-        if step != "prepare" and options.step != "all" and mailbox is None:
-            data_ladder.obtain(setting)  # for a worker its supervisor has
+        if step == "score":
+            data_ladder.obtain(setting)
         _step(step, options, plan.workers)(setting)
         stop.raise_if_asked()
 
