@@ -61,7 +61,8 @@ def ending(
         return Ending("died", reasons.WORKER_FAILED, what, "Crashed")
     if reason is reasons.WORKER_FAILED:  # an accelerator that it could use no more
         return Ending("died", reason, message or reason.meaning, "Crashed")
-    return Ending("died", reason, message or reason.meaning)
+    lost = reason is reasons.WORKER_FAILED  # its accelerator, and a new process may have it back
+    return Ending("died", reason, message or reason.meaning, "Crashed" if lost else None)
 
 
 def may_live_again(in_a_row: int, restarts: int) -> bool:

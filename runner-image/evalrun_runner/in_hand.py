@@ -9,11 +9,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError
 from evalrun_runner import poison
 from evalrun_runner.mailbox import InHand, Mailbox
 from evalrun_runner.poison import Death
 from evalrun_runner.request_list import Request
 from evalrun_runner.watchdog import Stalled
+
+
+def _is_death(error: BaseException) -> bool:
+    """Whether what is in hand may be what this process dies of: a stall, a lost accelerator."""
+    lost = isinstance(error, EvalrunError) and error.reason is reasons.WORKER_FAILED
+    return lost or isinstance(error, Stalled)
 
 
 class Hand:
@@ -40,10 +48,9 @@ class Hand:
         try:
             yield
             self._finished += len(requests)
-        except Stalled:
-            raise  # still in hand: that is what it died of
-        except BaseException:
-            self._note(InHand(finished=self._finished))
+        except BaseException as error:
+            if not _is_death(error):
+                self._note(InHand(finished=self._finished))
             raise
         self._note(InHand(finished=self._finished))
 

@@ -102,6 +102,7 @@ def test_a_search_for_one_request_that_kills_ends_before_the_budget_does() -> No
         (-signal.SIGSEGV, "Running", "died", "WorkerFailed", "Crashed"),
         (-signal.SIGKILL, "Running", "died", "OutOfMemory", "OutOfMemory"),
         (1, "Stalled", "died", "Stalled", "Stalled"),
+        (1, "WorkerFailed", "died", "WorkerFailed", "Crashed"),
         (1, "BackendFailed", "died", "BackendFailed", None),
         (1, "Running", "died", "WorkerFailed", "Crashed"),
         (20, "StoreUnavailable", "died", "StoreUnavailable", None),
