@@ -8,7 +8,7 @@ What a backend sees stays the same: each access gives a document of its own, dec
 code, never one that was given before. An error in the background is dropped: the access itself
 then meets it. Only splits whose documents hold images are decoded ahead; anything else (lists,
 streams, splits with a transform, videos, which are decoded frame by frame anyway) is passed
-through.
+through. So are small images: handing one over from another thread costs more than decoding it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ MAX_MIB = 256
 """Of decoded documents that wait for the backend. One document more may be in hand."""
 MIB_VARIABLE = "EVALRUN_PREFETCH_MIB"
 """Environment variable that says otherwise; with 0 nothing is decoded ahead."""
+WORTH_SECONDS = 0.003
+"""Of a processor that a task's document has to take on average to be decoded ahead."""
 
 
 def allowed_bytes(environment: Mapping[str, str]) -> int:
@@ -57,11 +59,18 @@ class Prefetcher:
     given in their stead. seconds: for which backends have waited for documents so far.
     """
 
-    def __init__(self, documents: dict[str, Any], max_bytes: int = MAX_MIB << 20) -> None:
+    def __init__(
+        self,
+        documents: dict[str, Any],
+        max_bytes: int = MAX_MIB << 20,
+        worth_seconds: float = WORTH_SECONDS,
+    ) -> None:
         self.view = _Tasks(documents, self)
         self.seconds = 0.0
         self._documents = documents
         self._max_bytes = max_bytes
+        self._worth_seconds = worth_seconds
+        self._cost: dict[str, tuple[int, float]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -104,9 +113,22 @@ class Prefetcher:
         begun = time.perf_counter()
         try:
             found = self._take(_Place(task, split, doc_id))
-            return documents[doc_id] if found is None else found.document
+            return self._read(task, documents, doc_id) if found is None else found.document
         finally:
             self.seconds += time.perf_counter() - begun
+
+    def _read(self, task: str, documents: Any, doc_id: int) -> Any:
+        """A document, decoded here and now; what that takes of the processor is remembered."""
+        begun = time.thread_time()
+        document = documents[doc_id]
+        count, seconds = self._cost.get(task, (0, 0.0))
+        self._cost[task] = (count + 1, seconds + time.thread_time() - begun)
+        return document
+
+    def _is_costly(self, task: str) -> bool:
+        """Whether the task's documents are worth it, as far as any were decoded yet."""
+        count, seconds = self._cost.get(task, (0, 0.0))
+        return seconds >= self._worth_seconds * max(count, 1)
 
     def suits(self, documents: Any) -> bool:
         """Whether a split's documents are decoded ahead. Looked at once for each split."""
@@ -138,7 +160,7 @@ class Prefetcher:
     def _place(self, request: Request) -> _Place | None:
         split = request.instance.metadata.get("split")
         task = request.task
-        if split is None or task in self._unused:
+        if split is None or task in self._unused or not self._is_costly(task):
             return None
         of_task = self._documents.get(task)
         if not isinstance(of_task, Mapping) or not self.suits(of_task.get(split)):
@@ -167,7 +189,8 @@ class Prefetcher:
             place, turn = wanted
             found: _Decoded | None = None
             try:
-                document = self._documents[place.task][place.split][place.doc_id]
+                documents = self._documents[place.task][place.split]
+                document = self._read(place.task, documents, place.doc_id)
                 found = _Decoded(document, size_of(document), turn)
             except Exception:  # noqa: BLE001  # the access itself will meet it
                 found = None

@@ -59,7 +59,7 @@ def make(split: datasets.Dataset) -> Iterator[Callable[..., Prefetcher]]:
 
     def build(documents: Any = None, **options: Any) -> Prefetcher:
         documents = {"t": datasets.DatasetDict({"test": split})} if documents is None else documents
-        made.append(Prefetcher(documents, **options))
+        made.append(Prefetcher(documents, **{"worth_seconds": 0.0, **options}))
         return made[-1]
 
     yield build
@@ -273,3 +273,16 @@ def test_nothing_is_decoded_ahead_where_nothing_may_wait(
     prefetcher.chunk(requests(0, 1))
     assert same(prefetcher.view["t"]["test"][0], split[0])
     assert decoded(prefetcher) == 0
+
+
+def test_only_documents_that_take_long_are_decoded_ahead(
+    make: Callable[..., Prefetcher], split: datasets.Dataset
+) -> None:
+    for worth, count in ((10.0, 0), (1e-9, 2)):
+        prefetcher = make(worth_seconds=worth)
+        prefetcher.chunk(requests(0, 1))
+        time.sleep(0.05)
+        assert decoded(prefetcher) == 0  # nobody knows yet
+        assert same(prefetcher.view["t"]["test"][0], split[0])
+        prefetcher.chunk(requests(4, 5))
+        settle(prefetcher, count)
