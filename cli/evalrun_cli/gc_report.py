@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from evalrun_cli import collecting, durations, garbage
+from evalrun_cli import collecting, durations, garbage, spools
 from evalrun_cli.gc_places import GcPlace
 from evalrun_cli.listing import say_where
 from evalrun_cli.output import WideFormat, answer, aside, is_document, plain_table, print_document
@@ -27,6 +28,8 @@ class GcReport:
     now: datetime
     verdicts: list[garbage.Verdict] = field(default_factory=list)
     leftovers: list[StoredObject] = field(default_factory=list)
+    spool: list[Path] = field(default_factory=list)
+    waiting: int = 0
     damaged: list[str] = field(default_factory=list)
     delete: bool = False
     deleted: set[str] = field(default_factory=set)
@@ -39,9 +42,12 @@ class GcReport:
 
 
 def collect(
-    place: GcPlace, *, all_namespaces: bool, older_than: str | None, delete: bool
+    place: GcPlace, spool: Path, *, all_namespaces: bool, older_than: str | None, delete: bool
 ) -> GcReport:
-    """Look, and delete what is garbage if that was asked for. Raises `EvalrunError`."""
+    """Look, and delete what is garbage if that was asked for. Raises `EvalrunError`.
+
+    spool: of this machine.
+    """
     limit = None
     if older_than is not None:
         limit = timedelta(seconds=durations.parse(older_than, "--older-than"))
@@ -59,6 +65,10 @@ def collect(
     for left in report.leftovers if delete else ():
         store.delete(left.key)
         report.freed += left.bytes
+    report.spool = spools.leftovers(spool, report.now, collecting.LEFTOVER_AGE)
+    report.waiting = len(spools.waiting(spool))
+    for path in report.spool if delete else ():
+        spools.remove(path)
     return report
 
 
@@ -88,6 +98,12 @@ def show(report: GcReport, form: WideFormat) -> None:
         answer().print(
             f"and {count} half-written file{'s' * (count > 1)} of killed processes, {size}"
         )
+    if report.spool:
+        told = f"{len(report.spool)} empty files or folders in this machine's spool"
+        answer().print(told, soft_wrap=True)
+    if report.waiting:
+        told = f"answers wait in this machine's spool ({report.waiting} files): run theirs again"
+        aside().print(told, soft_wrap=True)
     for damage in report.damaged:
         aside().print(f"damaged: {damage}", style="red", markup=False, soft_wrap=True)
     aside().print(summary(report), markup=False, soft_wrap=True)
@@ -101,7 +117,7 @@ def summary(report: GcReport) -> str:
         return f"{amount(report.freed)} deleted{rest}"
     size = sum(verdict.answers.bytes for verdict in report.garbage)
     size += sum(left.bytes for left in report.leftovers)
-    if not report.garbage and not report.leftovers:
+    if not report.garbage and not report.leftovers and not report.spool:
         return f"there is nothing to delete{rest}"
     return f"{amount(size)} can be deleted: add --delete{rest}"
 
@@ -130,6 +146,7 @@ def document(report: GcReport) -> dict[str, Any]:
             {"key": left.key, "bytes": left.bytes, "modified": left.modified.isoformat()}
             for left in report.leftovers
         ],
+        "spool": {"leftovers": list(map(str, report.spool)), "waiting": report.waiting},
         "damaged": report.damaged,
         "freedBytes": report.freed,
     }

@@ -252,6 +252,31 @@ def test_half_written_files_of_killed_processes_go_after_a_day(
     assert listed(store) == before
 
 
+def test_what_killed_runs_left_empty_in_the_spool_goes_and_answers_stay(
+    apply: Any, store: Store, invoke: Any, tmp_path: Path
+) -> None:
+    spool = tmp_path / "cache" / "lmms-eval-operator" / "spool"
+    for name in ("used/w-000001.jsonl", "used/w-000002.opening", "used/young.opening"):
+        (spool / name).parent.mkdir(parents=True, exist_ok=True)
+        (spool / name).write_text("answers\n" if name.endswith("jsonl") else "")
+    (spool / "empty").mkdir()
+    old = (datetime.now(UTC) - days(30)).timestamp()
+    for name in ("used/w-000001.jsonl", "used/w-000002.opening", "empty"):
+        os.utime(spool / name, (old, old))
+    before = sorted(spool.rglob("*"))
+    told = json.loads(invoke("gc", "-o", "json").stdout)["spool"]
+    assert told["waiting"] == 1
+    assert [Path(path).name for path in told["leftovers"]] == ["empty", "w-000002.opening"]
+    assert sorted(spool.rglob("*")) == before
+    result = invoke("gc", "--delete")
+    assert "answers wait in this machine's spool (1 files)" in result.stderr
+    assert sorted(path.name for path in (spool / "used").iterdir()) == [
+        "w-000001.jsonl",
+        "young.opening",
+    ]
+    assert not (spool / "empty").exists()
+
+
 def test_the_store_can_be_that_of_a_manifest(
     example: Path, apply: Any, age: Any, store: Store, invoke: Any
 ) -> None:

@@ -56,8 +56,9 @@ def gc(
     plans are not touched: a finished run keeps its scores, and only scoring it again needs its
     answers.
 
-    Files that killed processes left half-written in the store are listed and deleted too, a day
-    later. -o wide also lists what is kept, and why.
+    Files that killed processes left half-written in the store, or empty in this machine's spool,
+    are listed and deleted too, a day later; answers that wait in the spool never are. -o wide
+    also lists what is kept, and why.
 
     Examples:
 
@@ -65,13 +66,17 @@ def gc(
     - `evalrun gc s3://evals/team --s3-endpoint http://minio:9000 -n nightly --delete`
     - `evalrun gc run.yaml benchmark.yaml --older-than 90d`
     """
-    from evalrun_cli import gc_places, gc_report
+    import os
+    from pathlib import Path
+
+    from evalrun_cli import gc_places, gc_report, supervision
     from evalrun_cli.destination import StoreChoice
 
     where = gc_places.find(
         place or [], StoreChoice(store, s3_endpoint, s3_region), volume or [], namespace
     )
+    spool = supervision.cache_folder(os.environ, Path.home()) / "spool"
     report = gc_report.collect(
-        where, all_namespaces=all_namespaces, older_than=older_than, delete=delete
+        where, spool, all_namespaces=all_namespaces, older_than=older_than, delete=delete
     )
     gc_report.show(report, output)
