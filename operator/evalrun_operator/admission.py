@@ -90,6 +90,15 @@ def check_again(
         )
         remedy = "Delete the run and apply it again with this number"
         faults.append(Fault("spec.parallelism.acceleratorsPerShard", what, remedy))
+    began, each = given.accelerators // given.workers, plan.accelerators // plan.workers
+    spreading = sorted(profile.multi_args.keys() - spec.model.args.keys())
+    if began == 1 < each and spreading:
+        what = (
+            f"a worker had 1 accelerator when the run began, and gets {each} now: arguments that "
+            f"spread a model over several ({', '.join(spreading)}) are part of its plan"
+        )
+        remedy = "Leave it at 1, or apply the run again under a new name: answers are reused"
+        faults.append(Fault("spec.parallelism.acceleratorsPerWorker", what, remedy))
     identity = RunIdentity(namespace=run.metadata.namespace, name=run.metadata.name, uid=uid)
     same = (plan.run, plan.model.source, plan.security) == (
         identity,

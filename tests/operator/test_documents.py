@@ -13,7 +13,7 @@ from evalrun_api.errors import Refused
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.reading import read
-from evalrun_operator.admission import admit, read_run
+from evalrun_operator.admission import admit, check_again, read_run
 from evalrun_operator.decisions import Snapshot
 from evalrun_operator.jobs import build_job, effective_plan, execution_digest
 from evalrun_operator.snapshot import config_map, read_config_map
@@ -282,6 +282,21 @@ def test_pods_read_the_workers_from_the_plan_and_a_change_makes_another_job() ->
     before = read_run(run_document())
     for change in ({"stallSeconds": 60}, {"parallelism": {"workersPerShard": 1}}):
         assert execution_digest(read_run(run_document(**change))) != execution_digest(before)
+
+
+@pytest.mark.parametrize(("each", "refused"), [(1, False), (2, True)])
+def test_a_worker_is_not_given_accelerators_that_its_plan_would_leave_idle(
+    each: int, refused: bool
+) -> None:
+    began = {"acceleratorsPerShard": 4, "acceleratorsPerWorker": 1}
+    snapshot, _ = admit(read_run(run_document(parallelism=began)), "uid-1", {}, configuration())
+    now = read_run(run_document(parallelism={**began, "acceleratorsPerWorker": each}))
+    plan = effective_plan(snapshot, now)
+    if not refused:
+        check_again(now, "uid-1", snapshot.plan, plan, configuration())
+        return
+    with pytest.raises(Refused, match="acceleratorsPerWorker: a worker had 1 accelerator"):
+        check_again(now, "uid-1", snapshot.plan, plan, configuration())
 
 
 def test_stall_seconds_follow_the_spec_of_a_resumed_run() -> None:
