@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +15,7 @@ from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.plan import RunPlan
 from evalrun_runner.failures import classify, describe
+from evalrun_runner.judge_variables import given
 
 
 def model_type(plan: RunPlan) -> str:
@@ -45,7 +47,10 @@ def backend_class(plan: RunPlan) -> type[Any]:
             remedy = f"Use an image that has it (pip install '{requirement}')"
             raise fail(reasons.BACKEND_UNUSABLE, "spec.model", what, remedy) from None
     try:
-        found: type[Any] = MODEL_REGISTRY_V2.get_model_class(name, force_simple=plan.force_simple)
+        with given(os.environ):
+            found: type[Any] = MODEL_REGISTRY_V2.get_model_class(
+                name, force_simple=plan.force_simple
+            )
     except Exception as error:  # importing foreign code can raise anything
         missing = f"{type(error).__name__}: {error}"
         raise fail(
@@ -81,7 +86,8 @@ def construct(plan: RunPlan, source: str) -> Any:
     elif plan.accelerators == 0 or plan.model.args.get("device_map") == "cpu":
         arguments["device"] = "cpu"  # inputs go where the weights are
     try:
-        return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
+        with given(os.environ):  # its server's key is among what tasks may not see
+            return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
     except Exception as error:  # backends raise anything
         what = f"backend {plan.model.backend} could not load it: {describe(error)}"
         reason = classify(error, reasons.MODEL_LOAD_FAILED)
