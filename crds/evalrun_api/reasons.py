@@ -201,7 +201,7 @@ MISSING_ANSWERS = _reason(
 BACKEND_FAILED = _reason(
     "BackendFailed",
     ExitCode.INTERNAL,
-    "The backend raised an error while it answered.",
+    "The backend failed on many requests in a row; the message gives its own words.",
     "Read the log for its stack; try a smaller batch, other model.args, or another backend.",
 )
 WRONG_ANSWER_COUNT = _reason(

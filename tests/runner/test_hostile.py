@@ -244,6 +244,22 @@ def test_a_group_with_a_smaller_batch_than_the_backend_is_asked_in_its_own(bench
     assert {record.device for record in bench.records(run)} == {"cpu"}
 
 
+def test_answers_are_judged_where_nothing_is_scored(bench: Bench) -> None:
+    for behaviour, reason in (("well", "Completed"), ("empty", "InvalidAnswers")):
+        run = bench.run(behaviour)
+        run = replace(run, plan=run.plan.model_copy(update={"predict_only": True}))
+        outcome = bench.execute(run)
+        assert outcome.reason == reason, outcome.message
+        manifest = bench.manifest(run)
+        if reason == "Completed":
+            assert manifest is not None
+            assert manifest.trusted
+            assert manifest.scores == []
+            assert len(manifest.groups[0].samples) == 1
+        else:
+            assert manifest is None
+
+
 def test_sigterm_ends_asking_again_and_keeps_what_was_answered(bench: Bench) -> None:
     run = bench.run("is-stopped-while-it-fails")
     outcome = bench.execute(run)
