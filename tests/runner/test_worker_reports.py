@@ -1,0 +1,99 @@
+"""What is told of several workers, and of accelerators that wait."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, StorePlan
+from evalrun_api.sources import ModelSource, VolumePath
+from evalrun_api.spec import SeedSpec
+from evalrun_runner.mailbox import Mailbox
+from evalrun_runner.merging import Counts, Sums
+from evalrun_runner.places import Places
+from evalrun_runner.report import Report
+from evalrun_runner.setting import Setting
+from evalrun_runner.stores import open_store
+
+pytestmark = pytest.mark.decisions
+
+
+def plan(folder: Path, accelerators: int = 0) -> RunPlan:
+    volume = ModelSource(volume=VolumePath(claim_name="models"))
+    return RunPlan(
+        run=RunIdentity(namespace="default", name="trial", uid="1"),
+        model=ModelPlan(backend="llava_hf", source=volume, source_arg="pretrained", args={}),
+        batch_size=1,
+        accelerators=accelerators,
+        seed=SeedSpec(),
+        groups=[SettingsGroup(name="g0", tasks=["t"])],
+        store=StorePlan(uri=folder.as_uri()),
+    )
+
+
+def test_what_workers_did_is_told_as_one_process_and_never_falls(tmp_path: Path) -> None:
+    report = Report(plan(tmp_path), "answer", None)
+    report.expect("t", 100)  # of all, which is known before the shares are
+    told = Sums({"t": Counts(60, 10, 5)}, {"Empty": 2}, {"generate": 3.2}, "answering t")
+    report.adopt(told)
+    report.adopt(Sums({"t": Counts(60, 10, 9)}, {"Empty": 1}, {"generate": 3.4}, "answering t"))
+    report.adopt(Sums({"t": Counts(60, 8, 7)}, {}, {}, "importing lmms-eval"))
+    progress = report.progress()
+    assert (progress.requests_done, progress.requests_total) == (19, 100)
+    assert (progress.reused, progress.computed) == (10, 9)
+    assert progress.errors == {"Empty": 2}
+    assert progress.activity == "importing lmms-eval"
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in report.registry.collect()
+        for sample in metric.samples
+    }
+    assert samples["evalrun_runner_requests_total", "t", "computed"] == 9
+    assert samples["evalrun_runner_stage_seconds", "generate"] == 3.4
+
+
+def test_a_worker_tells_its_supervisor_why_it_ends(tmp_path: Path) -> None:
+    mailbox = Mailbox(tmp_path / "0")
+    mailbox.begin_life()
+    report = Report(plan(tmp_path), "answer", None, mailbox)
+    report.expect("t", 3)
+    report.computed("t", 2)
+    report.conclude(outcome="Failed", reason="BackendFailed", message="it is unwell")
+    state = mailbox.state()
+    assert state is not None
+    assert (state.reason, state.message) == ("BackendFailed", "it is unwell")
+    assert [(task.total, task.computed) for task in state.tasks] == [(3, 2)]
+
+
+class NoStop:
+    """Nobody asks the process to stop."""
+
+
+@pytest.mark.parametrize(("accelerators", "told"), [(2, True), (0, False)])
+def test_accelerators_that_wait_are_counted_and_processors_are_not(
+    tmp_path: Path, accelerators: int, told: bool
+) -> None:
+    wanted = plan(tmp_path, accelerators)
+    setting = Setting(
+        plan=wanted,
+        places=Places(work=tmp_path, spool=tmp_path, benchmarks=tmp_path),
+        store=open_store(wanted.store),
+        report=Report(wanted, "answer", None),
+        stop=NoStop(),  # type: ignore[arg-type]
+        writer="w",
+    )
+    with setting.holding_accelerators():
+        with setting.stage("load"):
+            time.sleep(0.1)
+        with setting.stage("generate"):
+            time.sleep(0.3)
+        time.sleep(0.1)
+    time.sleep(0.2)
+    with setting.stage("score"):
+        pass
+    assert ("idle" in setting.seconds) == told
+    if told:
+        held = setting.seconds["idle"] + setting.seconds["generate"]
+        assert 0.2 <= setting.seconds["idle"] <= held - 0.3
