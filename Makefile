@@ -45,6 +45,14 @@ BENCH := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m
 bench-kill: $(STAMP) versitygw ## Kill runs 120 times at random moments and count what is lost (40 minutes; ARGS="--kills 10 --terms 2 --seed 1" for less)
 	$(BENCH) bench.kill $(ARGS)
 
+.PHONY: bench-runner
+bench-runner: $(STAMP) ## Time the runner beside plain lmms-eval, large images, workers, a journal (20 minutes; ARGS="--pairs 2 --limit 1000" for less)
+	$(BENCH) bench.runner $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: $(STAMP) ## The same on a GPU, and its memory overfilled (exit code 3 where there is no GPU)
+	$(BENCH) bench.gpu $(ARGS)
+
 .PHONY: bench-journal
 bench-journal: $(STAMP) ## Open a journal of 1,000,000 records for resume
 	$(BENCH) bench.journal $(ARGS)

@@ -191,6 +191,14 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
+@decisions
+def test_the_page_shows_the_example() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "LMMS_EVAL_INTEGRATION.md").read_text()
+    shown = page.partition("```python\n")[2].partition("```")[0]
+    assert shown
+    assert (EXAMPLE / "from_python.py").read_text().endswith("\n" + shown)
+
+
 @pytest.mark.runner
 def test_an_evaluation_that_is_interrupted_and_started_again(tmp_path: Path, data: Path) -> None:
     config = {
