@@ -309,7 +309,8 @@ def test_a_store_that_fails_in_the_middle_loses_nothing(
     workbench: Any, refused: Any, s3: Any, start_s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal, "MAX_UNSTORED_SECONDS", 0.5)
-    monkeypatch.setattr(journal.JournalWriter.__init__, "__defaults__", (0.2,))
+    defaults = (0.2, journal.FLUSH_BYTES)
+    monkeypatch.setattr(journal.JournalWriter.__init__, "__defaults__", defaults)
     run = workbench.run(s3.plan(), **limited(2000))
     assert workbench.execute(run, "prepare").code == 0
     from evalrun_runner import asking

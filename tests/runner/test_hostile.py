@@ -211,6 +211,20 @@ def test_one_request_that_fails_takes_no_other_with_it(bench: Bench, behaviour: 
     assert bench.manifest(strict) is None
 
 
+def test_a_dead_backend_that_is_started_again_ends_with_a_verdict_on_the_answers(
+    bench: Bench,
+) -> None:
+    run = bench.run("raises")
+    assert bench.execute(run).reason == "BackendFailed"
+    again = bench.workbench.again(run)
+    outcome = bench.execute(again)
+    # What failed before does not count towards the end, so each start gets further.
+    assert outcome.reason == "InvalidAnswers"
+    assert "20 of 20 answers are empty or failed (BackendError: 20)" in outcome.message.message
+    assert "ValueError: the backend is unwell" in outcome.message.message
+    assert {record.attempts for record in bench.records(again)} == {1, 2}
+
+
 @pytest.mark.parametrize(("batch", "alone"), [(1, None), (8, 1)])
 def test_a_request_that_answers_only_when_asked_again_is_counted_as_such(
     bench: Bench, batch: int, alone: int | None
