@@ -190,9 +190,9 @@ def _benchmarks(
         for benchmark in _of_file(file):
             custom[benchmark.metadata.name] = benchmark
             entries.append({"benchmarkRef": {"name": benchmark.metadata.name}})
-            if benchmark.spec.data is not None:
-                claim = benchmark.spec.data.volume.claim_name
-                volumes[claim] = file.resolve().parent / claim
+            volume = benchmark.spec.data.volume if benchmark.spec.data else None
+            if volume is not None:
+                volumes[volume.claim_name] = file.resolve().parent / volume.claim_name
     if config.limit is not None:
         entries = [{**entry, "limit": config.limit} for entry in entries]
     return entries, custom
