@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,34 @@ class MediaFolder:
 
 
 @dataclass(frozen=True)
+class TaskData:
+    """What the tasks' own configurations say of their data.
+
+    elsewhere: whether one reads its documents from an address, by a builder for given files.
+    """
+
+    media: tuple[MediaFolder, ...] = ()
+    elsewhere: bool = False
+
+
+def task_data(configs: Iterable[dict[str, Any]]) -> TaskData:
+    """What these configurations of lmms-eval's tasks say."""
+    media = []
+    elsewhere = False
+    for config in configs:
+        arguments = config.get("dataset_kwargs") or {}
+        path = str(config.get("dataset_path"))
+        folder = arguments.get("cache_dir")
+        if arguments.get("video") and folder and not Path(folder).is_absolute():
+            repository = f"datasets--{path.replace('/', '--')}"
+            linked = bool(arguments.get("create_link"))
+            media.append(MediaFolder(repository, str(folder), linked))
+        given = f"{arguments.get('data_files')} {arguments.get('data_dir')}"
+        elsewhere |= path in PACKAGED and any(scheme in given for scheme in _REMOTE)
+    return TaskData(tuple(media), elsewhere)
+
+
+@dataclass(frozen=True)
 class Choice:
     """What to keep. files, links: as paths beneath HF_HOME; a link's value is its target there.
 
@@ -54,54 +81,59 @@ class Choice:
     complete: bool
 
 
-def choose(use: DataUse, media: list[MediaFolder], model: str | None) -> Choice:
+def choose(use: DataUse, tasks: TaskData, model: str | None) -> Choice:
     """What the later steps need of what was used.
 
     model: folder of the run's model in the hub's cache. Its weights are left out.
     """
     home = use.home
-    read = {builder: _info(home / builder) for builder in sorted(use.builders)}
-    infos = {builder: info for builder, info in read.items() if info is not None}
-    remote = {builder for builder, info in infos.items() if _is_remote(builder, info)}
-    sources = {url for info in infos.values() for url in info.get("download_checksums") or {}}
-    # What a packaged builder read from afar it would ask for again, by its address.
-    complete = not any(builder.split("/")[1] in PACKAGED for builder in remote)
-    unpacked = {entry.repository for entry in media if not entry.linked}
+    builders = sorted(
+        builder
+        for builder in use.builders
+        if builder.split("/")[1] not in PACKAGED and (home / builder / DATASET_INFO).is_file()
+    )
+    # A dataset of the hub lies in a folder that has the commit's name.
+    in_arrow = {builder.rpartition("/")[2] for builder in builders}
+    unpacked = {entry.repository for entry in tasks.media if not entry.linked}
     files: set[str] = set()
     links: dict[str, str] = {}
-    for builder in remote:
+    for builder in builders:
         files.update(_files(home, home / builder, links))
-    if any(url.partition("::")[0].endswith(_ARCHIVES) for url in sources):
-        files.update(_files(home, home / "datasets" / "downloads" / "extracted", links))
-    for folder in use.folders | {entry.folder.partition("/")[0] for entry in media}:
+    # Documents name these by their path, so which of them are whose cannot be told.
+    files.update(_files(home, home / "datasets" / "downloads" / "extracted", links))
+    for folder in use.folders | {entry.folder.partition("/")[0] for entry in tasks.media}:
         files.update(_files(home, home / folder, links))
     for repository, commit in use.commits:
-        files.update(_of_repository(home, repository, commit, sources, unpacked, model, links))
-    files.discard("")
-    return Choice(sorted(remote), sorted(files), dict(sorted(links.items())), complete)
+        wanted = _Wanted(
+            is_model=repository == model,
+            is_in_arrow=commit in in_arrow,
+            is_unpacked=repository in unpacked,
+        )
+        files.update(_of_repository(home, repository, commit, wanted, links))
+    return Choice(builders, sorted(files), dict(sorted(links.items())), not tasks.elsewhere)
 
 
-def _info(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / DATASET_INFO).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+@dataclass(frozen=True)
+class _Wanted:
+    """What is left out of a repository: weights, what is there as arrow, what was unpacked."""
 
+    is_model: bool
+    is_in_arrow: bool
+    is_unpacked: bool
 
-def _is_remote(builder: str, info: dict[str, Any]) -> bool:
-    """Whether a dataset came from the hub or another server."""
-    urls = info.get("download_checksums") or {}
-    return builder.split("/")[1] not in PACKAGED or any(url.startswith(_REMOTE) for url in urls)
+    def keeps(self, path: str) -> bool:
+        if self.is_model:
+            return not any(Path(path).match(pattern) for pattern in WEIGHTS)
+        if self.is_in_arrow and path.endswith(_IN_ARROW):
+            return False
+        return not (self.is_unpacked and path.endswith(_ARCHIVES))
 
 
 def _of_repository(
     home: Path,
     repository: str,
     commit: str,
-    sources: set[str],
-    unpacked: set[str],
-    model: str | None,
+    wanted: _Wanted,
     links: dict[str, str],
 ) -> Iterator[str]:
     """Files of a repository at a commit, its branches and its table of contents."""
@@ -113,16 +145,9 @@ def _of_repository(
     if tree.is_file():
         yield tree.relative_to(home).as_posix()
     snapshot = root / "snapshots" / commit
-    name = repository.removeprefix("datasets--").replace("--", "/")
+    prefix = f"{snapshot.relative_to(home).as_posix()}/"
     for path in _files(home, snapshot, links):
-        within = path[len(snapshot.relative_to(home).as_posix()) + 1 :]
-        if repository == model:
-            keep = not any(Path(within).match(pattern) for pattern in WEIGHTS)
-        elif within.endswith(_IN_ARROW):  # lies in the dataset's folder already, in another form
-            keep = f"hf://datasets/{name}@{commit}/{within}" not in sources
-        else:
-            keep = repository not in unpacked or not within.endswith(_ARCHIVES)
-        if keep:
+        if wanted.keeps(path.removeprefix(prefix)):
             yield path
 
 

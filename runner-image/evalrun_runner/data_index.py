@@ -11,6 +11,7 @@ from evalrun_api.digests import digest
 from evalrun_api.document import Document, Sha256
 
 DATA_VERSION: Final = 1
+_BLOCK = 4096
 
 
 def _beneath(path: str) -> str:
@@ -62,9 +63,9 @@ class Contents(Document):
         return digest(self.document())
 
     @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(member.size for member in self.members)
+    def space(self) -> int:
+        """Bytes that the files take on a disk: whole blocks."""
+        return sum(-(-member.size // _BLOCK) * _BLOCK for member in self.members)
 
 
 class ArchiveIndex(Document):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from evalrun_api.errors import fail
 from evalrun_api.plan import RunPlan
 from evalrun_runner import layout
 from evalrun_runner.data_archive import contents, upload
-from evalrun_runner.data_choice import Choice, MediaFolder, choose
+from evalrun_runner.data_choice import Choice, choose, task_data
 from evalrun_runner.data_index import DataRecord
 from evalrun_runner.data_restore import restore
 from evalrun_runner.data_use import DataUse, watch
@@ -48,7 +47,7 @@ class Packing:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._media: list[MediaFolder] = []
+        self._configs: list[dict[str, Any]] = []
         self._use: DataUse | None = None
         if setting.places.cache != "own":
             home = hub_home()
@@ -60,7 +59,7 @@ class Packing:
         """Tasks were loaded: a `PlannedTasks` tells which."""
         if self._use is None:
             return
-        self._media += media_folders(tasks._get_config(name) for name in tasks.loaded)
+        self._configs += [tasks._get_config(name) for name in tasks.loaded]
         for name, task in tasks.loaded.items():
             try:  # some task code fetches media only now
                 task.doc_to_visual(next(iter(task.eval_docs)))
@@ -76,7 +75,7 @@ class Packing:
         if setting.places.cache == "pod":
             use.note_all()
         use.finish()
-        choice = choose(use, self._media, _model_folder(setting.plan))
+        choice = choose(use, task_data(self._configs), _model_folder(setting.plan))
         archive = None if setting.places.cache == "shared" else self._store(choice, use.home)
         record = DataRecord(archive=archive, builders=choice.builders, complete=choice.complete)
         key = layout.data_of_run(setting.plan.run)
@@ -101,19 +100,6 @@ class Packing:
         with setting.stage("prepare"):
             upload(setting.store, folder, home, what, activity)
         return what.archive
-
-
-def media_folders(configs: Iterable[dict[str, Any]]) -> list[MediaFolder]:
-    """Where lmms-eval unpacks the media of tasks with these configurations."""
-    found = []
-    for config in configs:
-        arguments = config.get("dataset_kwargs") or {}
-        folder = arguments.get("cache_dir")
-        if arguments.get("video") and folder and not Path(folder).is_absolute():
-            repository = f"datasets--{str(config.get('dataset_path')).replace('/', '--')}"
-            linked = bool(arguments.get("create_link"))
-            found.append(MediaFolder(repository, str(folder), linked))
-    return found
 
 
 def obtain(setting: Setting) -> None:

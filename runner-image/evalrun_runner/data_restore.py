@@ -49,7 +49,7 @@ def restore(
         if _is_there(home, index.contents):
             return False
         _remove_stale(home)
-        require_space(home, index.contents.size, "the documents")
+        require_space(home, index.contents.space, "the documents")
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=home))
         try:
             _unpack(store, folder, index, staging, activity)

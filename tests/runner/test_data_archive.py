@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import zstandard
 from evalrun_api.errors import EvalrunError
 from evalrun_runner import amounts, data_archive, data_restore
 from evalrun_runner.data_archive import contents, part_key, present, upload
-from evalrun_runner.data_choice import MediaFolder, choose
+from evalrun_runner.data_choice import TaskData, choose, task_data
 from evalrun_runner.data_index import ArchiveIndex, Contents, Member, Part
 from evalrun_runner.data_restore import restore
 from evalrun_runner.data_use import DataUse, watch
@@ -43,8 +41,7 @@ def write(path: Path, data: bytes | str = b"x") -> Path:
 def home(tmp_path: Path) -> Path:
     """A cache as the hub's libraries leave it."""
     home = tmp_path / "hf"
-    url = f"hf://datasets/team/shapes@{COMMIT}/data/test.parquet"
-    write(home / BUILDER / "dataset_info.json", json.dumps({"download_checksums": {url: {}}}))
+    write(home / BUILDER / "dataset_info.json", "{}")
     write(home / BUILDER / "shapes-test.arrow", os.urandom(5000))
     write(home / BUILDER / "cache-1234.arrow")
     write(home / f"{BUILDER}_builder.lock")
@@ -74,8 +71,9 @@ def used(home: Path) -> DataUse:
 
 
 def test_documents_media_and_processor_are_kept_and_nothing_else(home: Path) -> None:
-    media = [MediaFolder("datasets--team--shapes", "shapes_video", linked=False)]
-    choice = choose(used(home), media, "models--team--tiny")
+    video = {"video": True, "cache_dir": "shapes_video"}
+    tasks = task_data([{"dataset_path": "team/shapes", "dataset_kwargs": video}])
+    choice = choose(used(home), tasks, "models--team--tiny")
     assert choice.files == [
         f"{BUILDER}/dataset_info.json",
         f"{BUILDER}/shapes-test.arrow",
@@ -90,14 +88,24 @@ def test_documents_media_and_processor_are_kept_and_nothing_else(home: Path) -> 
 
 
 def test_an_archive_that_no_task_unpacked_is_kept(home: Path) -> None:
-    choice = choose(used(home), [], None)
+    choice = choose(used(home), TaskData(), None)
     assert f"hub/datasets--team--shapes/snapshots/{COMMIT}/videos.zip" in choice.files
 
 
-def test_documents_of_another_server_leave_the_hub_in_reach(home: Path) -> None:
-    info = {"download_checksums": {"https://example.org/a.json": {}}}
-    write(home / "datasets/json/default-1/0.0.0/2/dataset_info.json", json.dumps(info))
-    assert not choose(used(home), [], None).complete
+@pytest.mark.parametrize(
+    ("config", "elsewhere"),
+    [
+        ({"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": "https://a/b"}}}, True),
+        ({"dataset_path": "parquet", "dataset_kwargs": {"data_files": "hf://datasets/a/b"}}, True),
+        ({"dataset_path": "parquet", "dataset_kwargs": {"data_files": "/volumes/a/b"}}, False),
+        ({"dataset_path": "team/shapes", "dataset_kwargs": {"token": True}}, False),
+        ({"dataset_path": "team/shapes"}, False),
+    ],
+)
+def test_documents_of_an_address_of_their_own_leave_the_hub_in_reach(
+    home: Path, config: dict[str, Any], elsewhere: bool
+) -> None:
+    assert choose(used(home), task_data([config]), None).complete is not elsewhere
 
 
 def test_on_a_cache_of_many_only_what_was_opened_counts(home: Path) -> None:
@@ -124,7 +132,7 @@ class Archive:
     """An archive of the cache in a store."""
 
     def __init__(self, home: Path, store: Path) -> None:
-        choice = choose(used(home), [], "models--team--tiny")
+        choice = choose(used(home), TaskData(), "models--team--tiny")
         self.home, self.store = home, FolderStore(store)
         self.what = contents(home, choice.files, choice.links, quiet)
         self.folder = f"data/ns/{self.what.archive}"
@@ -274,19 +282,9 @@ def test_an_index_of_other_files_is_not_taken_for_this_archive(
         archive.restore(tmp_path / "other")
 
 
-def test_too_small_a_disk_is_found_before_anything_is_fetched(
-    archive: Archive, tmp_path: Path
-) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    archive.upload()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", disk], check=True)
-    try:
-        with pytest.raises(EvalrunError, match=r"needs .* kB, and .* are free") as caught:
-            archive.restore(disk / "hf")
-        assert tree(disk) == {}
-    finally:
-        subprocess.run(["umount", disk], check=True)
+def test_too_small_a_disk_is_found_before_anything_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(EvalrunError, match=r"needs 1152921.5 TB, and .* are free") as caught:
+        amounts.require_space(tmp_path / "hf" / "hub", 2**60, "the documents")
     assert caught.value.reason.name == "DiskFull"
 
 

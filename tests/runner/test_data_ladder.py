@@ -164,7 +164,8 @@ def test_a_shared_volume_is_filled_once_and_asks_the_hub_no_more(workbench: Any,
     assert pods.step("prepare", "shared", home).outcome == "Succeeded"
     assert hub.served["model.safetensors"] > 0, "the weights are to wait on the volume"
     # Another run brings newer questions into the same volume.
-    (cached,) = (home / "datasets").glob("team___easy-vqa/*/*/*")
+    (info,) = (home / "datasets").glob("team___easy-vqa/*/*/*/dataset_info.json")
+    cached = info.parent
     newer = cached.with_name("f" * 40)
     newer.mkdir()
     for file in cached.iterdir():
