@@ -1,11 +1,11 @@
 """A worker's folder, through which it and its supervisor know of each other.
 
 Files, not the network: they outlive a worker that is killed, and cost nothing while nobody reads.
-Each is replaced whole, so that a reader sees the old or the new one.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -72,10 +72,15 @@ class Mailbox:
         self._state = folder / "state.json"
         self._in_hand = folder / "in-hand.json"
         self._deaths = folder / "deaths.json"
+        self._held: int | None = None  # a descriptor, kept open for as long as the worker lives
+        self._held_bytes = 0
 
     def begin_life(self) -> None:
         """Make the folder ready for a worker that knows nothing of the one before."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._held is not None:
+            os.close(self._held)
+        self._held, self._held_bytes = None, 0
         for path in (self._state, self._in_hand):
             path.unlink(missing_ok=True)
 
@@ -91,8 +96,17 @@ class Mailbox:
             return None
 
     def hold(self, in_hand: InHand) -> None:
-        """Note what is being asked, before it is."""
-        _replace(self._in_hand, in_hand.model_dump_json(by_alias=True).encode())
+        """Note what is being asked, before it is.
+
+        Written over the note before in one call, since this happens twice for every chunk: a
+        reader may meet a part of it, which it takes for nothing, a killed worker leaves it whole.
+        """
+        text = in_hand.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+        with suppress(OSError):
+            if self._held is None:
+                self._held = os.open(self._in_hand, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.pwrite(self._held, text.ljust(self._held_bytes), 0)
+            self._held_bytes = max(self._held_bytes, len(text))
 
     def in_hand(self) -> InHand:
         """What the worker was asking last."""
