@@ -161,7 +161,8 @@ def damaged_part(workbench: Any, pods: Pods) -> Iterator[str]:
 
 def test_a_shared_volume_is_filled_once_and_asks_the_hub_no_more(workbench: Any, hub: Hub) -> None:
     pods, home = Pods(workbench, hub), workbench.folder / "volume"
-    assert pods.step("prepare", "shared", home).outcome == "Succeeded"
+    outcome = pods.step("prepare", "shared", home)
+    assert outcome.outcome == "Succeeded", outcome
     assert hub.served["model.safetensors"] > 0, "the weights are to wait on the volume"
     # Another run brings newer questions into the same volume.
     (info,) = (home / "datasets").glob("team___easy-vqa/*/*/*/dataset_info.json")
