@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from lmms_eval.api.model import lmms
 from lmms_eval.models import MODEL_REGISTRY_V2, list_available_models
 from packaging.requirements import Requirement
 
@@ -71,7 +73,63 @@ def backend_class(plan: RunPlan) -> type[Any]:
                     f"backend {name} has no such argument; {hint}",
                     f"Its arguments: {', '.join(sorted(parameters))}",
                 )
+    if plan.max_batch_size is not None and "max_batch_size" not in parameters:
+        raise fail(
+            reasons.BACKEND_UNUSABLE,
+            "spec.evaluation.maxBatchSize",
+            f"backend {name} has no argument max_batch_size",
+            "Leave it out: batches are fixed before the run, by batchSize",
+        )
+    if plan.few_shot_as_multiturn and not plan.apply_chat_template:
+        raise fail(
+            reasons.INVALID_SPEC,
+            "spec.evaluation.fewShotAsMultiturn",
+            "lmms-eval makes turns of worked examples only where it applies a chat template",
+            "Set applyChatTemplate too, or leave it out",
+        )
+    if plan.apply_chat_template:
+        _template_of(found, name)
     return found
+
+
+def check_answers(plan: RunPlan, request_type: str) -> None:
+    """Refuse requests that the backend does not answer, as far as its class tells."""
+    found = getattr(backend_class(plan), request_type, None)
+    if request_type == "generate_visual_cot" and found is lmms.generate_visual_cot:
+        raise fail(
+            reasons.UNSUPPORTED_REQUEST,
+            "spec.model.backend",
+            f"{plan.model.backend} has no generate_visual_cot, for visual chains of thought",
+            "Use a backend that draws while it thinks, such as bagel_unig2u or qwen_image_edit, or "
+            "the benchmark without _visual_cot in its name",
+        )
+
+
+def chat_template(plan: RunPlan) -> tuple[Callable[..., str], str]:
+    """What `apply_chat_template` puts prompts through, and the name of its tokenizer.
+
+    Prompts are built where there are no weights, so the backend's class has to have it.
+    """
+    found = backend_class(plan)
+    name = getattr(found, "tokenizer_name", "")
+    return _template_of(found, plan.model.backend), name if isinstance(name, str) else ""
+
+
+def _template_of(found: type[Any], name: str) -> Callable[..., str]:
+    declared = inspect.getattr_static(found, "apply_chat_template", None)
+    if isinstance(declared, staticmethod | classmethod):
+        template: Callable[..., str] = found.apply_chat_template
+        return template
+    what = "has no apply_chat_template (none of lmms-eval's own has)"
+    if declared is not None:
+        what = "has an apply_chat_template that needs the loaded model"
+    raise fail(
+        reasons.BACKEND_UNUSABLE,
+        "spec.evaluation.applyChatTemplate",
+        f"backend {name} {what}",
+        "Leave it out: chat backends put prompts through their model's template by themselves. A "
+        "backend of your own can have it as a static or class method",
+    )
 
 
 def construct(plan: RunPlan, source: str) -> Any:
@@ -85,6 +143,8 @@ def construct(plan: RunPlan, source: str) -> Any:
         arguments["base_url"] = plan.model.source.endpoint.url
     elif plan.accelerators == 0 or plan.model.args.get("device_map") == "cpu":
         arguments["device"] = "cpu"  # inputs go where the weights are
+    if plan.max_batch_size is not None:
+        arguments["max_batch_size"] = plan.max_batch_size
     try:
         with given(os.environ):  # its server's key is among what tasks may not see
             return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lmms_eval.__main__ import parse_eval_args
+from lmms_eval.api.instance import GenerationResult
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.utils import get_datetime_str
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan, SettingsGroup
-from evalrun_runner.backend import model_type
+from evalrun_runner.agentic import Replay
+from evalrun_runner.backend import chat_template, model_type
 from evalrun_runner.failures import classify, describe
 from evalrun_runner.journaled_model import AllAsked, JournaledModel, Respond
+from evalrun_runner.request_list import AGENTIC
 from evalrun_runner.tasks import PlannedTasks
 
 
@@ -45,14 +48,26 @@ class Evaluator:
     def ask(self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None) -> None:
         """Build the group's requests and hand them to `respond`; score nothing.
 
+        `respond` gets the list of each request type once, agentic ones too, whose rounds
+        lmms-eval itself would ask for.
         `share_task_dict` is a model object that is to find its documents where lmms-eval puts them.
         """
 
-        def finish() -> None:
+        def hand_over(request_type: str, instances: list[Any]) -> list[Any]:
+            lists = self.tasks.requests()
+            if request_type != AGENTIC and [*map(id, lists.get(request_type, []))] != [
+                *map(id, instances)
+            ]:
+                raise AssertionError(f"lmms-eval orders {request_type} requests in another way")
+            for kind, of_kind in lists.items():
+                respond(kind, of_kind)
             raise AllAsked
 
+        def finish() -> None:
+            raise AllAsked  # there was nothing to ask
+
         try:
-            self._evaluate(group, respond, finish, share_task_dict)
+            self._evaluate(group, hand_over, finish, share_task_dict, self.plan.max_tokens)
         except AllAsked:
             return
         raise AssertionError("lmms-eval scored without cleaning the model")
@@ -61,12 +76,34 @@ class Evaluator:
         self, group: SettingsGroup, respond: Respond, *, share_task_dict: Any = None
     ) -> dict[str, Any]:
         """lmms-eval's results (with samples) for the outputs that `respond` gives."""
-        pin = partial(seed_everything, self.plan)
-        results = self._evaluate(group, respond, pin, share_task_dict)
+        replays: list[Replay] = []
+
+        def give(request_type: str, instances: list[Any]) -> list[Any]:
+            if request_type == AGENTIC:
+                if not replays:
+                    asked = self.tasks.requests()[AGENTIC]
+                    episodes = zip(asked, respond(AGENTIC, asked), strict=True)
+                    replays.append(Replay(list(episodes), self.pin))
+                return [replays[0].next(instance) for instance in instances]
+            outputs = respond(request_type, instances)
+            if request_type == "loglikelihood":
+                return [_kept_pair(output) for output in outputs]
+            return outputs
+
+        def finish() -> None:
+            for replay in replays:
+                replay.finish()
+            self.pin()
+
+        results = self._evaluate(group, give, finish, share_task_dict, None)
         if not results or not results.get("results"):
             raise fail(reasons.NO_RESULTS, f"benchmarks {', '.join(group.tasks)}", "no results")
         results["config"]["model"] = self.plan.model.backend  # not the name of our stand-in
         return results
+
+    def pin(self) -> None:
+        """Set the random state to the plan's seeds."""
+        seed_everything(self.plan)
 
     def _evaluate(
         self,
@@ -74,11 +111,14 @@ class Evaluator:
         respond: Respond,
         finish: Callable[[], None],
         share_task_dict: Any,
+        max_tokens: int | None,
     ) -> dict[str, Any]:
         plan, seed = self.plan, self.plan.seed
         self.tasks.begin(group)
 
         def answered(request_type: str, instances: list[Any]) -> list[Any]:
+            if request_type == "generate_until" and not self.tasks.has_made(instances[0]):
+                request_type = AGENTIC  # a round, whose request lmms-eval has just made
             try:
                 return respond(request_type, instances)
             except (EvalrunError, AllAsked):
@@ -89,17 +129,24 @@ class Evaluator:
         model = JournaledModel(self.model_type == "simple", answered, finish)
         if share_task_dict is not None:
             model.task_dict = share_task_dict
+        if plan.apply_chat_template:
+            model.apply_chat_template, model.tokenizer_name = chat_template(plan)
         try:
             results: dict[str, Any] = simple_evaluate(
                 model=model,
                 model_args=model_args_text(plan),
-                tasks=list(group.tasks),
+                tasks=sorted(set(group.tasks)),  # as the command line has them: draws go by order
                 num_fewshot=group.few_shot,
                 batch_size=group.batch_size,
+                max_batch_size=plan.max_batch_size,
                 limit=group.limit,
                 offset=group.offset,
                 log_samples=True,
                 system_instruction=plan.system_instruction,
+                apply_chat_template=plan.apply_chat_template,
+                fewshot_as_multiturn=plan.few_shot_as_multiturn,
+                predict_only=plan.predict_only,
+                max_tokens=max_tokens,
                 task_manager=self.tasks,
                 random_seed=seed.python,
                 numpy_random_seed=seed.numpy,
@@ -136,12 +183,29 @@ class Evaluator:
         arguments.system_instruction = plan.system_instruction
         arguments.process_with_media = plan.process_with_media
         arguments.force_simple = plan.force_simple
-        arguments.log_samples = plan.log_samples
+        arguments.log_samples = plan.log_samples or plan.predict_only
+        arguments.predict_only = plan.predict_only
+        arguments.apply_chat_template = plan.apply_chat_template
+        arguments.fewshot_as_multiturn = plan.few_shot_as_multiturn
+        arguments.max_batch_size = plan.max_batch_size
+        arguments.max_tokens = plan.max_tokens
+        arguments.agentic_trace_mode = plan.agentic_trace_mode.lower()
+        if plan.reasoning_tags is not None:
+            pairs = [[tag.start, tag.end] for tag in plan.reasoning_tags]
+            arguments.reasoning_tags = json.dumps(pairs) if pairs else "none"
         arguments.process_docs_parallel = 1
         arguments.output_path = str(self.submissions)
         seed = plan.seed
         arguments.seed = [seed.python, seed.numpy, seed.torch, seed.few_shot]
         return arguments
+
+
+def _kept_pair(output: Any) -> Any:
+    """(log-likelihood, is greedy), in a form in which it reaches the scorer.
+
+    lmms-eval makes text of a bare pair, on which its own multiple choice then fails: decision 18.
+    """
+    return GenerationResult(text=output) if isinstance(output, tuple) else output
 
 
 def seed_everything(plan: RunPlan) -> None:

@@ -12,9 +12,6 @@ from typing import Any
 
 from lmms_eval.api.model import lmms
 
-from evalrun_api import reasons
-from evalrun_api.errors import fail
-
 Respond = Callable[[str, list[Any]], list[Any]]
 
 
@@ -49,8 +46,7 @@ class JournaledModel(lmms):  # type: ignore[misc]  # lmms-eval ships no types
 
     def generate_visual_cot(self, requests: list[Any]) -> list[Any]:
         """See `lmms`."""
-        del requests
-        raise fail(reasons.UNSUPPORTED_REQUEST, "spec.benchmarks", "visual chain of thought")
+        return self._respond("generate_visual_cot", requests)
 
     def clean(self) -> None:
         """Called between answering and scoring. There are no weights here to free."""

@@ -17,6 +17,8 @@ from evalrun_api.digests import feed
 from evalrun_api.journal import RequestKey
 
 FINGERPRINT_DIGITS = 32
+AGENTIC = "generate_until_agentic"
+"""The request type of a conversation between model and tools: see `agentic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,37 @@ def by_task(requests: Sequence[Request]) -> dict[str, list[Request]]:
 
 
 def chunks(requests: Sequence[Request], size: int) -> Iterator[Chunk]:
-    """Requests in chunks of at most `size`; no chunk holds requests of two tasks.
+    """Requests in chunks of about `size`; no chunk holds requests of two tasks.
 
     Backends look documents up by the first request's task, so mixed batches would be wrong.
     """
     number = 0
     for of_task in by_task(requests).values():
-        for start in range(0, len(of_task), size):
-            yield Chunk(number, of_task[start : start + size])
+        for part in _parts(of_task, size):
+            yield Chunk(number, part)
             number += 1
+
+
+def _parts(requests: list[Request], size: int) -> Iterator[list[Request]]:
+    """One task's requests, cut.
+
+    Between documents where each answer is a whole conversation. Elsewhere never between the
+    repeats of a request, which plain lmms-eval hands over in one list: there may be a few fewer
+    than `size`, or more where one request alone has more repeats.
+    """
+    start = 0
+    while start < len(requests):
+        first = requests[start]
+        end = min(start + size, len(requests))
+        if first.key.request_type == AGENTIC:
+            end = start + 1
+            while end < len(requests) and requests[end].key.doc_id == first.key.doc_id:
+                end += 1
+        elif end < len(requests) and requests[end].instance is requests[end - 1].instance:
+            while end > start and requests[end - 1].instance is requests[end].instance:
+                end -= 1
+            if end == start:
+                while end < len(requests) and requests[end].instance is first.instance:
+                    end += 1
+        yield requests[start:end]
+        start = end

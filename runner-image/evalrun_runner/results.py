@@ -60,7 +60,7 @@ def _write(
         model_args=model_args_text(plan),
         system_instruction=plan.system_instruction or "",
         chat_template="",
-        fewshot_as_multiturn=False,
+        fewshot_as_multiturn=plan.few_shot_as_multiturn,
     )
     tracker.save_results_aggregated(results=results, samples=samples, datetime_str=results["date"])
     counts = {task: len(entries) for task, entries in samples.items()}

@@ -15,19 +15,28 @@ from evalrun_api.errors import fail
 from evalrun_api.lock import GroupLock, Lock
 from evalrun_api.plan import SettingsGroup
 from evalrun_runner import layout
+from evalrun_runner.answer_writer import AnswerWriter
 from evalrun_runner.answers import Index, read_index
 from evalrun_runner.asking import Asker
 from evalrun_runner.careful import CarefulAsker
 from evalrun_runner.journal import (
     MAX_UNSTORED_SECONDS,
     STOP_SECONDS,
-    JournalWriter,
     adopt,
     spool_folder,
 )
-from evalrun_runner.request_list import Chunk, Request, by_task, chunks, combined, keyed
+from evalrun_runner.request_list import (
+    AGENTIC,
+    Chunk,
+    Request,
+    by_task,
+    chunks,
+    combined,
+    keyed,
+)
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped
+from evalrun_runner.visual_thought import KeptImages
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +52,11 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
     adopted = adopt(store, prefix, spool)
     answers = read_index(store, prefix)
     log.info("journal read", extra={"answers": len(answers), "adopted_segments": adopted})
-    writer = JournalWriter(store, prefix, spool, setting.writer)
+    images = KeptImages(store, plan.run.namespace, lock.answers, setting.places.work)
+    writer = AnswerWriter(store, prefix, spool, setting.writer, images)
     try:
-        share = _Share(setting, answers, CarefulAsker(setting, answers, writer, source))
+        asker = CarefulAsker(setting, answers, writer, source)
+        share = _Share(setting, prefix, answers, asker, writer)
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             share.answer_group(group, locked)
         setting.stop.raise_if_asked()
@@ -69,10 +80,14 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
 class _Share:
     """The chunks of this process."""
 
-    def __init__(self, setting: Setting, answers: Index, asker: Asker) -> None:
+    def __init__(
+        self, setting: Setting, prefix: str, answers: Index, asker: Asker, writer: AnswerWriter
+    ) -> None:
         self._setting = setting
+        self._prefix = prefix
         self._answers = answers
         self._asker = asker
+        self._writer = writer
 
     def answer_group(self, group: SettingsGroup, locked: GroupLock) -> None:
         self._setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
@@ -97,11 +112,27 @@ class _Share:
             )
             report.reused(task, len(of_task) - lacking)
         lacking_chunks = [chunk for chunk in mine if missing[chunk.number]]
+        if request_type == AGENTIC:
+            self._converse(
+                [request for chunk in lacking_chunks for request in missing[chunk.number]]
+            )
+            return
         self._prefetch(lacking_chunks[:1], missing, locked.batch_size)
         for place, chunk in enumerate(lacking_chunks, start=1):
             self._prefetch(lacking_chunks[place : place + 1], missing, locked.batch_size)
             self._asker.ask(request_type, chunk, missing[chunk.number], locked.batch_size)
         self._prefetch([], missing, locked.batch_size)
+
+    def _converse(self, missing: Sequence[Request]) -> None:
+        """Hold the conversations that agentic requests ask for, one after another."""
+        from evalrun_runner.conversations import Conversations
+
+        evaluator = self._setting.evaluator
+        conversations = Conversations(
+            self._setting, self._prefix, self._answers, self._asker, self._writer, evaluator.pin
+        )
+        for request in missing:
+            conversations.hold(request)
 
     def _prefetch(
         self, upcoming: Sequence[Chunk], missing: Mapping[int, list[Request]], batch_size: int

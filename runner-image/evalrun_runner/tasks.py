@@ -25,8 +25,10 @@ JOURNALED_TYPES = {
     "loglikelihood": "loglikelihood",
     "multiple_choice": "loglikelihood",
     "generate_until_multi_round": "generate_until_multi_round",
+    "generate_until_agentic": "generate_until_agentic",
+    "generate_visual_cot": "generate_visual_cot",
 }
-"""Task output types that this release journals, and the request type they make."""
+"""Task output types of lmms-eval, and the request type they make."""
 
 
 class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no types
@@ -44,11 +46,13 @@ class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no typ
         )
         self._group: SettingsGroup | None = None
         self.loaded: dict[str, Any] = {}
+        self._made: set[int] = set()
 
     def begin(self, group: SettingsGroup) -> None:
         """The next loading is for this group."""
         self._group = group
         self.loaded = {}
+        self._made = set()
         unknown = [name for name in group.tasks if name not in self.all_tasks]
         if unknown:
             near = difflib.get_close_matches(unknown[0], self.all_tasks)
@@ -56,6 +60,25 @@ class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no typ
             if near:
                 what += f"; did you mean {' or '.join(near)}?"
             raise fail(reasons.UNKNOWN_BENCHMARK, "spec.benchmarks", what)
+
+    def requests(self) -> dict[str, list[Any]]:
+        """The requests of all loaded tasks by type, each as often as it is repeated.
+
+        In the order in which lmms-eval hands them over; to be called once it has built them.
+        """
+        found: dict[str, list[Any]] = {}
+        for task in self.loaded.values():
+            for instance in task.instances:
+                of_type = found.setdefault(instance.request_type, [])
+                of_type.extend([instance] * instance.repeats)
+        return found
+
+    def has_made(self, instance: Any) -> bool:
+        """Whether it is a loaded task's own request, and not a round made of one."""
+        if not self._made:
+            tasks = self.loaded.values()
+            self._made = {id(made) for task in tasks for made in task.instances}
+        return id(instance) in self._made
 
     def load_task_or_group(self, task_list: Any = None, task_type: Any = "simple") -> Any:
         """See `TaskManager`."""
@@ -86,7 +109,7 @@ def _check(name: str, task: Any, group: SettingsGroup) -> None:
         raise fail(
             reasons.UNSUPPORTED_REQUEST,
             f"benchmark {name}",
-            f"its tasks are of type {kind}, which this release cannot journal",
+            f"its tasks are of type {kind}, of which nothing is known here",
         )
     documents = len(task.eval_docs)
     if group.offset >= documents:
