@@ -104,10 +104,12 @@ class Seen:
 class Bench:
     """One store, one run after another, one life after another."""
 
-    def __init__(self, folder: Path, server: S3Server, seed: int) -> None:
+    def __init__(self, folder: Path, server: S3Server, seed: int, limit: int | None) -> None:
         self.random = random.Random(seed)
         self.figures = Figures()
         self._folder = folder
+        benchmark = {"benchmarkRef": {"name": "easy-vqa"}}
+        self._benchmarks = [{**benchmark, "limit": limit} if limit else benchmark]
         self._server = server
         self._proxy = FaultProxy(server.endpoint, seed)
         self._store = open_store(server.plan())
@@ -176,7 +178,8 @@ class Bench:
 
     def _begin_run(self) -> None:
         self._audit: Audit | None = None
-        self._run = make_run(self._folder, self._server.plan(self._proxy.endpoint))
+        store = self._server.plan(self._proxy.endpoint)
+        self._run = make_run(self._folder, store, benchmarks=self._benchmarks)
         self.figures.runs += 1
 
     def _end_run(self) -> None:
@@ -287,13 +290,18 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--terms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, default=None, help="documents of a run; all")
+    parser.add_argument("--minutes", type=float, default=90.0, help="then no more are begun")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     with tempfile.TemporaryDirectory() as name, S3Server(Path(name)) as server:
-        killing = Bench(Path(name), server, options.seed)
+        killing = Bench(Path(name), server, options.seed, options.limit)
         figures = killing.figures
         begun = time.monotonic()
         while figures.kills < options.kills or figures.terms < options.terms:
+            if time.monotonic() - begun > 60 * options.minutes:
+                print(f"{options.minutes:g} minutes are over", flush=True)
+                break
             left: list[Ending] = ["kill"] * (options.kills - figures.kills)
             left += ["term"] * (options.terms - figures.terms)
             killing.live(killing.draw(killing.random.choice(left)))
