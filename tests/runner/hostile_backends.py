@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from typing import Any, ClassVar
 
 from lmms_eval.api.instance import GenerationResult
@@ -101,11 +100,6 @@ class Misbehaving(lmms):
                 for _ in range(NOISE_BYTES // len(line)):
                     sys.stderr.write(line)
                 return [""] * len(requests)
-            case "sleeps":
-                while True:
-                    time.sleep(3600)
-            case "segfaults":
-                os.kill(os.getpid(), signal.SIGSEGV)
         return ["red"] * len(requests)
 
     def _swallow(self, requests: list[Any], error: Exception) -> list[Any]:

@@ -1,6 +1,7 @@
 """Backends that misbehave: what the run says of each, and that none gets a trusted score.
 
-The summary of the test run prints a line for each: how the run ended, and what a user reads.
+The summary of the test run prints a line for each: how the run ended, and what a user reads. The
+backends that sleep for ever are in test_stall.py, those that end their process in test_workers.py.
 """
 
 from __future__ import annotations
