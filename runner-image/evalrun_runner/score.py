@@ -127,6 +127,7 @@ def replay(
     from evalrun_runner.outputs import decode
 
     documents: dict[str, Any] = {}
+
     def respond(request_type: str, instances: list[Any]) -> list[Any]:
         requests = keyed(group.name, request_type, instances)
         verify(requests, locked, documents)
