@@ -20,6 +20,9 @@ from evalrun_operator.decisions import Doc
 MAX_DIGITS = 6
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
+CLOCKS_DIFFER_SECONDS = 10.0
+"""A container's end is told by its node's clock, a disruption by the control plane's."""
+
 State = Literal["Waiting", "Running", "Succeeded", "Failed"]
 
 
@@ -122,7 +125,7 @@ def attempt_of(pod: Doc, run_uid: str) -> Attempt:
         state=_state(phase, state),
         started=bool(ended.get("startedAt")) or "running" in state or finished,
         delete_by=deleted,
-        disrupted=disruption.get("status") == "True",
+        disrupted=_is_disrupted(disruption, parse_time(ended.get("finishedAt"))),
         created_at=created or datetime.max.replace(tzinfo=UTC),
         bound_at=bound if scheduled.get("status") == "True" else None,
         started_at=parse_time(ended.get("startedAt") or running.get("startedAt")),
@@ -145,6 +148,20 @@ def parse_message(text: Any, run_uid: str, label: Any = None) -> TerminationMess
     except (ValidationError, ValueError, RecursionError):
         return None
     return message if message.run.uid == run_uid and label in (None, run_uid) else None
+
+
+def _is_disrupted(disruption: Doc, finished: datetime | None) -> bool:
+    """Whether preemption, eviction or a drain ended a pod.
+
+    A pod that has failed by itself stays there, and is evicted with the rest when its node is lost:
+    that makes no disruption of its failure, which its Job has counted by then.
+    """
+    if disruption.get("status") != "True":
+        return False
+    since = parse_time(disruption.get("lastTransitionTime"))
+    if since is None or finished is None:
+        return True
+    return (since - finished).total_seconds() <= CLOCKS_DIFFER_SECONDS
 
 
 def _state(phase: Any, state: Doc) -> State:

@@ -188,6 +188,19 @@ def test_preemption_makes_no_failure_of_a_permanent_code(code: int) -> None:
     assert attempt_of(pod(int(code)), "uid-1").counts_as_failure
 
 
+@pytest.mark.parametrize(
+    ("since", "counts"),
+    [("2026-01-01T00:09:50Z", False), ("2026-01-01T00:10:05Z", False), ("", False),
+     ("2026-01-01T00:10:30Z", True)],
+)  # fmt: skip
+def test_a_pod_that_failed_by_itself_is_no_disruption_when_its_node_is_lost_later(
+    since: str, counts: bool
+) -> None:
+    document = pod(137, "OOMKilled", disrupted=True, ended="2026-01-01T00:10:00Z")
+    document["status"]["conditions"][-1]["lastTransitionTime"] = since
+    assert attempt_of(document, "uid-1").counts_as_failure == counts
+
+
 def test_a_pod_that_stopped_as_it_was_asked_counts_against_nothing() -> None:
     attempt = attempt_of(pod(30), "uid-1")
     assert attempt.stopped
