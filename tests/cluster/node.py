@@ -337,6 +337,7 @@ class Node:
             "enforceNodeAllocatable": ["pods"],
             "failCgroupV1": False,
             "failSwapOn": False,
+            "nodeLeaseDurationSeconds": 12,  # renewed four times in it
             "authentication": {
                 "anonymous": {"enabled": False},
                 "webhook": {"enabled": True},

@@ -97,6 +97,10 @@ def test_eight_runs_fail_for_eight_reasons_that_say_what_to_do(
     assert found == {name: reason for name, (reason, _) in expected.items()}
     assert len(set(found.values())) == len(expected)
 
+    # What cannot be mended by trying again is tried once, the rest as often as it may be.
+    tried = {name: len(space.pods(name, "prepare")) for name in ("unknown-task", "out-of-memory")}
+    assert tried == {"unknown-task": 1, "out-of-memory": 2}
+
     # Nothing holds a GPU any more, or waits for one.
     for name in expected:
         left = [
