@@ -13,6 +13,7 @@ through. So are small images: handing one over from another thread costs more th
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -67,6 +68,7 @@ class Prefetcher:
     ) -> None:
         self.view = _Tasks(documents, self)
         self.seconds = 0.0
+        self._process = os.getpid()
         self._documents = documents
         self._max_bytes = max_bytes
         self._worth_seconds = worth_seconds
@@ -109,7 +111,9 @@ class Prefetcher:
             self._thread.join()
 
     def look_up(self, task: str, split: str, doc_id: int, documents: Any) -> Any:
-        """The document, decoded ahead if it was."""
+        """The document, decoded ahead if it was. In a forked process, such as a loader's, never."""
+        if os.getpid() != self._process:  # our thread is not there, and its lock may be held
+            return documents[doc_id]
         begun = time.perf_counter()
         try:
             found = self._take(_Place(task, split, doc_id))
@@ -237,11 +241,14 @@ class _Tasks(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._documents)
 
+    def __reduce__(self) -> Any:
+        return _itself, (self._documents,)
 
-class _Splits(Mapping[str, Any]):
+
+class _Splits(MutableMapping[str, Any]):
     """A task's splits."""
 
-    def __init__(self, task: str, splits: Mapping[str, Any], prefetcher: Prefetcher) -> None:
+    def __init__(self, task: str, splits: Any, prefetcher: Prefetcher) -> None:
         self._task = task
         self._splits = splits
         self._prefetcher = prefetcher
@@ -252,6 +259,15 @@ class _Splits(Mapping[str, Any]):
             return documents
         return _Split((self._task, str(split)), documents, self._prefetcher)
 
+    def __setitem__(self, split: str, value: Any) -> None:
+        self._splits[split] = value
+
+    def __delitem__(self, split: str) -> None:
+        del self._splits[split]
+
+    def __reduce__(self) -> Any:
+        return _itself, (self._splits,)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._splits)
 
@@ -259,7 +275,7 @@ class _Splits(Mapping[str, Any]):
         return len(self._splits)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_plain(self, "_splits"), name)
+        return getattr(self._splits, name)
 
 
 class _Split:
@@ -281,16 +297,16 @@ class _Split:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._split)
 
+    def __reduce__(self) -> Any:
+        return _itself, (self._split,)
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(_plain(self, "_split"), name)
+        return getattr(self._split, name)
 
 
-def _plain(view: Any, name: str) -> Any:
-    """What a view stands for. A view that is being unpickled has nothing yet."""
-    try:
-        return vars(view)[name]
-    except KeyError:
-        raise AttributeError(name) from None
+def _itself(value: Any) -> Any:
+    """What a copied or pickled view becomes: what it stands for."""
+    return value
 
 
 def holds_images(documents: Any) -> bool:

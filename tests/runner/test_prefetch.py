@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -286,3 +288,27 @@ def test_only_documents_that_take_long_are_decoded_ahead(
         assert same(prefetcher.view["t"]["test"][0], split[0])
         prefetcher.chunk(requests(4, 5))
         settle(prefetcher, count)
+
+
+def test_a_copy_and_a_forked_process_have_the_plain_documents(
+    make: Callable[..., Prefetcher], split: datasets.Dataset
+) -> None:
+    prefetcher = make()
+    prefetcher.chunk(requests(0, 1))
+    for copied in (copy.deepcopy(prefetcher.view), pickle.loads(pickle.dumps(prefetcher.view))):
+        assert type(copied) is dict
+        assert same(copied["t"]["test"][1], split[1])
+    settle(prefetcher, 2)
+    prefetcher._process = -1  # as a forked process sees it
+    assert same(prefetcher.view["t"]["test"][0], split[0])
+    assert decoded(prefetcher) == 2
+
+
+def test_a_backend_may_add_splits_of_its_own(make: Callable[..., Prefetcher]) -> None:
+    prefetcher = make()
+    prefetcher.view["own"] = {}
+    prefetcher.view["own"]["test"] = {}
+    prefetcher.view["own"]["test"][3] = {"image": "drawn"}
+    assert prefetcher.view["own"]["test"][3] == {"image": "drawn"}
+    del prefetcher.view["own"]["test"]
+    assert list(prefetcher.view["own"]) == []
