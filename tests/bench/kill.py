@@ -136,7 +136,12 @@ class Bench:
         figures, known = self.figures, len(self._audit.known) if self._audit else 0
         self._proxy.faulty = life.failing
         step = local.start(self._run, "answer" if self._audit else "all")
-        seen = _watch(step, life, at_most=3 * self._horizon)
+        try:
+            seen = _watch(step, life, at_most=3 * self._horizon)
+        except BaseException:  # the bench itself is ended, and leaves nothing behind
+            step.kill()
+            step.wait(10)
+            raise
         code = step.poll()
         if code is None:
             begun = time.monotonic()
