@@ -17,11 +17,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, NamedTuple
 
+from evalrun_runner.document_views import TaskView
 from evalrun_runner.request_list import Request
 
 MAX_MIB = 256
@@ -66,7 +66,7 @@ class Prefetcher:
         max_bytes: int = MAX_MIB << 20,
         worth_seconds: float = WORTH_SECONDS,
     ) -> None:
-        self.view = _Tasks(documents, self)
+        self.view = TaskView(documents, self)
         self.seconds = 0.0
         self._process = os.getpid()
         self._documents = documents
@@ -214,99 +214,6 @@ class Prefetcher:
             wanted = self._queue.popleft()
             self._in_hand = wanted[0]
             return wanted
-
-
-class _Tasks(MutableMapping[str, Any]):
-    """What a backend has as `task_dict`: the documents, by task. It may add some of its own."""
-
-    def __init__(self, documents: dict[str, Any], prefetcher: Prefetcher) -> None:
-        self._documents = documents
-        self._prefetcher = prefetcher
-
-    def __getitem__(self, task: str) -> Any:
-        of_task = self._documents[task]
-        if not isinstance(of_task, Mapping):
-            return of_task
-        return _Splits(task, of_task, self._prefetcher)
-
-    def __setitem__(self, task: str, value: Any) -> None:
-        self._documents[task] = value
-
-    def __delitem__(self, task: str) -> None:
-        del self._documents[task]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._documents)
-
-    def __len__(self) -> int:
-        return len(self._documents)
-
-    def __reduce__(self) -> Any:
-        return _itself, (self._documents,)
-
-
-class _Splits(MutableMapping[str, Any]):
-    """A task's splits."""
-
-    def __init__(self, task: str, splits: Any, prefetcher: Prefetcher) -> None:
-        self._task = task
-        self._splits = splits
-        self._prefetcher = prefetcher
-
-    def __getitem__(self, split: str) -> Any:
-        documents = self._splits[split]
-        if not self._prefetcher.suits(documents):
-            return documents
-        return _Split((self._task, str(split)), documents, self._prefetcher)
-
-    def __setitem__(self, split: str, value: Any) -> None:
-        self._splits[split] = value
-
-    def __delitem__(self, split: str) -> None:
-        del self._splits[split]
-
-    def __reduce__(self) -> Any:
-        return _itself, (self._splits,)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._splits)
-
-    def __len__(self) -> int:
-        return len(self._splits)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._splits, name)
-
-
-class _Split:
-    """A split whose documents may have been decoded ahead; in all else the split itself."""
-
-    def __init__(self, where: tuple[str, str], documents: Any, prefetcher: Prefetcher) -> None:
-        self._where = where
-        self._split = documents
-        self._prefetcher = prefetcher
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, Integral) or isinstance(key, bool):
-            return self._split[key]
-        return self._prefetcher.look_up(*self._where, int(key), self._split)
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._split)
-
-    def __reduce__(self) -> Any:
-        return _itself, (self._split,)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._split, name)
-
-
-def _itself(value: Any) -> Any:
-    """What a copied or pickled view becomes: what it stands for."""
-    return value
 
 
 def holds_images(documents: Any) -> bool:
