@@ -154,7 +154,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = misses(figures)
     for miss in missed:
         print(f"missed: {miss}")
-    bench("bench-runner", **figures, pairs=options.pairs, bounds=BOUNDS, held=not missed)
+    bench(
+        "bench-runner",
+        **figures,
+        pairs=options.pairs,
+        media_pairs=options.media_pairs,
+        parts=list(options.parts),
+        bounds=BOUNDS,
+        held=not missed,
+    )
     return 1 if missed else 0
 
 
