@@ -24,6 +24,7 @@ import yaml
 from markup import NONE, code, table
 
 from evalrun_api.index import builtin_index
+from evalrun_api.lmms_eval_arguments import FLAGS
 from evalrun_api.profiles import ModelProfile, builtin_profiles
 from evalrun_api.reasons import PERMANENT, REASONS, ExitCode
 from evalrun_cli.catalogue import worked_manifest
@@ -220,6 +221,31 @@ def cli() -> str:
     return f"{title}\n\n{own}{rest.rstrip()}\n".replace("```console\n$ ", "```text\n")
 
 
+# --- reference/lmms-eval-arguments.md ---
+
+
+def lmms_eval_arguments() -> str:
+    """What becomes of each flag of lmms-eval."""
+    return "\n".join(
+        [
+            "# lmms-eval's arguments\n",
+            f"Every flag of `python -m lmms_eval` (lmms-eval {builtin_index().lmms_eval}), and the "
+            "field of `EvaluationRun.spec` that says the same.\n",
+            table(
+                ("flag", "field", "what differs"),
+                (
+                    (
+                        code(name),
+                        ", ".join(map(code, flag.field.split(", "))) if flag.field else NONE,
+                        flag.note,
+                    )
+                    for name, flag in FLAGS.items()
+                ),
+            ),
+        ]
+    )
+
+
 PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     "troubleshooting.md": ("evalrun_api.reasons and evalrun_cli.exits", troubleshooting),
     "reference/evaluationrun.md": ("evalrun_api.spec and .status", api_reference.evaluationrun),
@@ -230,6 +256,7 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     ),
     "reference/profiles.md": ("evalrun_api/profiles", profiles),
     "reference/cli.md": ("evalrun_cli", cli),
+    "reference/lmms-eval-arguments.md": ("evalrun_api.lmms_eval_arguments", lmms_eval_arguments),
 }
 """Each page: what it is made from, and how."""
 
