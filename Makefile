@@ -41,6 +41,10 @@ e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts ## The end-to-
 # if a bound of its own is broken. None is part of `make test`.
 BENCH := PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m
 
+.PHONY: exactness
+exactness: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet ## Show that every way of splitting, killing and resuming gives plain lmms-eval's numbers (ARGS=--break: that a wrong merge is seen)
+	HF_HUB_OFFLINE=1 $(BENCH) bench.exactness $(ARGS)
+
 .PHONY: bench-kill
 bench-kill: $(STAMP) versitygw ## Kill runs 120 times at random moments and count what is lost (40 minutes; ARGS="--kills 10 --terms 2 --seed 1" for less)
 	$(BENCH) bench.kill $(ARGS)
