@@ -216,7 +216,9 @@ def files(names: list[str], suffix: str) -> dict[str, str]:
         module = f"of_{task}"
         text = yaml.safe_dump(config, sort_keys=False)
         if name in MODULES:
-            functions = f"from lmms_eval.tasks.{MODULES[name]} import *  # noqa: F403\n"
+            # Anew for each loading, as lmms-eval has its own: mmmu keeps state in its module.
+            functions = f"import sys\n\nsys.modules.pop('lmms_eval.tasks.{MODULES[name]}', None)\n"
+            functions += f"from lmms_eval.tasks.{MODULES[name]} import *  # noqa: E402, F403\n"
             functions += DRAWING if name == "unig2u_scene_visual_cot" else ""
             found[f"{module}.py"] = functions
             text = _with_functions(text, module, functions)

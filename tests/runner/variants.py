@@ -349,7 +349,9 @@ def swap_two_answers(run: local.LocalRun) -> str:
         records = list(read_segment(store.get(key) or b"", key))
         for place, one in enumerate(records):
             for other_place, other in enumerate(records[place + 1 :], place + 1):
-                if one.task == other.task and not one.round and one.response != other.response:
+                if (one.task, one.round, other.round) == (other.task, 0, 0) and (
+                    one.response != other.response
+                ):
                     records[place] = one.model_copy(update={"response": other.response})
                     records[other_place] = other.model_copy(update={"response": one.response})
                     lines = [
