@@ -348,6 +348,8 @@ def swap_two_answers(run: local.LocalRun) -> str:
     for key in store.list(layout.segments(run.plan.run.namespace, lock["answers"])):
         records = list(read_segment(store.get(key) or b"", key))
         for place, one in enumerate(records):
+            if one.request_type != "generate_until":
+                continue  # a conversation in another's place is refused, and so never scored
             for other_place, other in enumerate(records[place + 1 :], place + 1):
                 if (one.task, one.round, other.round) == (other.task, 0, 0) and (
                     one.response != other.response
