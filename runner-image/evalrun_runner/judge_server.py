@@ -13,6 +13,7 @@ import httpx2
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.judge import JudgeSpec
+from evalrun_runner.given_secrets import hidden
 from evalrun_runner.judge_request import JudgeRequest, is_answer
 
 CONNECT_SECONDS = 10.0
@@ -57,6 +58,7 @@ class JudgeServer:
 
     def __init__(self, spec: JudgeSpec, key: str | None) -> None:
         self._spec = spec
+        self._key = key
         self._base = spec.endpoint.rstrip("/")
         headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
         self._client = httpx2.Client(
@@ -74,7 +76,9 @@ class JudgeServer:
                 headers={"Content-Type": "application/json"},
             )
         except httpx2.HTTPError as error:  # refused, reset, cut short, too slow
-            return Failed(f"{self._base} cannot be reached ({type(error).__name__}: {error})")
+            said = hidden(str(error), self._key)
+            return Failed(f"{self._base} cannot be reached ({type(error).__name__}: {said})")
+        text = hidden(response.text, self._key)  # servers quote a key that they refuse
         if response.status_code == httpx2.codes.OK and len(response.content) <= MAX_ANSWER_BYTES:
             try:
                 answer = response.json()
@@ -82,8 +86,8 @@ class JudgeServer:
                 answer = None
             if is_answer(request.call, answer):
                 return Answered(answer)
-            return Failed(f"{self._base} answers 200 with no verdict: {response.text[:MAX_SAID]}")
-        return failed(self._spec, response.status_code, dict(response.headers), response.text)
+            return Failed(f"{self._base} answers 200 with no verdict: {text[:MAX_SAID]}")
+        return failed(self._spec, response.status_code, dict(response.headers), text)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -31,7 +31,7 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import StepName
 from evalrun_api.reading import read
 from evalrun_api.reasons import ExitCode
-from evalrun_runner import data_ladder, layout, logs
+from evalrun_runner import data_ladder, given_secrets, layout, logs
 from evalrun_runner.environment import adopt_env_from
 from evalrun_runner.in_hand import Hand
 from evalrun_runner.judging import Judges, judges_led
@@ -88,6 +88,7 @@ def run(arguments: Sequence[str]) -> int:
             logs.always["worker"] = str(options.worker)
         report.conclude()
         adopt_env_from(os.environ)
+        given_secrets.tidy(os.environ)
         if options.listen:
             serve(report, options.listen, options.address_file)
         _steps(options, plan, report, stop, mailbox)

@@ -23,6 +23,7 @@ class Judge:
     Its n-th verdict on one request is another than its first, so that buying twice shows in scores.
 
     failing: share of requests that fail. refusing: status with which all are refused.
+    quotes_key: whether a refusal says which key was refused.
     at: called with the number of each request, before it is answered; where it returns False, the
     connection is closed and nothing is sold.
     """
@@ -30,6 +31,7 @@ class Judge:
     def __init__(self, failing: float = 0.0, seed: int = 0) -> None:
         self.failing = failing
         self.refusing: int | None = None
+        self.quotes_key = False
         self.at: Callable[[int], bool] = lambda number: True
         self.sold: Counter[str] = Counter()
         self.failed = 0
@@ -117,7 +119,8 @@ def _handler(judge: Judge) -> type[BaseHTTPRequestHandler]:
             judge.paths.add(self.path)
             fate = judge.fate()
             if judge.refusing is not None:
-                self.answer(judge.refusing, {"error": {"message": "no entry"}})
+                key = self.headers["Authorization"] if judge.quotes_key else ""
+                self.answer(judge.refusing, {"error": {"message": f"no entry {key}".strip()}})
             elif fate in ("500", "429"):
                 self.answer(int(fate), {"error": {"message": "overloaded"}}, "0")
             elif fate == "empty":

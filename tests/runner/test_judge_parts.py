@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_stub import KEY, Judge
 
 from evalrun_api.errors import EvalrunError
 from evalrun_api.judge import JudgeSpec, Verdict
-from evalrun_runner import judge_proxy, judge_variables
+from evalrun_runner import given_secrets, judge_proxy, judge_variables
 from evalrun_runner.judge_desk import Desk, Failures
 from evalrun_runner.judge_journal import (
     SEGMENT_VERDICTS,
@@ -28,7 +29,7 @@ from evalrun_runner.judge_journal import (
 )
 from evalrun_runner.judge_proxy import JudgeProxy
 from evalrun_runner.judge_request import judge_request
-from evalrun_runner.judge_server import Answered, Failed, delay, failed, retry_after
+from evalrun_runner.judge_server import Answered, Failed, JudgeServer, delay, failed, retry_after
 from evalrun_runner.judge_survey import survey, tasks_folder
 from evalrun_runner.stores import FolderStore
 
@@ -373,3 +374,31 @@ def test_a_hard_coded_address_is_found(tmp_path: Path) -> None:
     )
     (entry,) = survey(tmp_path)
     assert entry.unheard == ()
+
+
+def test_no_words_of_a_server_or_a_library_hold_the_key() -> None:
+    with Judge().open() as judge:
+        judge.refusing = 401
+        judge.quotes_key = True
+        request = judge_request(JudgeSpec(endpoint=judge.url), CHAT, BODY)
+        said = []
+        for key in (KEY, f"{KEY}\n"):
+            server = JudgeServer(JudgeSpec(endpoint=judge.url), key)
+            found = server.ask(request)
+            assert isinstance(found, Failed)
+            said.append(f"{found.what} {found.error}")
+            server.close()
+    assert "Illegal header value" in said[1]
+    assert not any(KEY in text for text in said)
+
+
+def test_white_space_around_a_secret_is_cut_off_and_what_is_no_secret_is_refused() -> None:
+    environment = {"HF_TOKEN": "hf_x\n", "OPENAI_API_KEY": " \n", "OTHER": "kept\n"}
+    given_secrets.tidy(environment)
+    assert environment == {"HF_TOKEN": "hf_x", "OTHER": "kept\n"}
+    for value in ("sk-one\nsk-two", "sk-\u00e9", "sk-\x00x"):
+        with pytest.raises(EvalrunError) as refused:
+            given_secrets.tidy({"EVALRUN_JUDGE_API_KEY": value})
+        assert refused.value.reason.name == "CredentialsRefused"
+        assert "EVALRUN_JUDGE_API_KEY" in str(refused.value)
+        assert "sk-" not in str(refused.value)

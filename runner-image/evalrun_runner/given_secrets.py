@@ -1,0 +1,48 @@
+"""Secrets as this process was given them: such that no library shows one in an error.
+
+A Secret that was made from a file ends with a line break. HTTP libraries refuse such a header and
+quote it, key and all, in an error that ends up in the log, the termination message and the status.
+So what surrounds a secret is cut off before anybody uses it, and what cannot be one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from evalrun_api import reasons
+from evalrun_api.errors import fail
+from evalrun_api.judge import JUDGE_KEY_VARIABLE
+
+NAMES = (
+    "HF_TOKEN",
+    "OPENAI_API_KEY",
+    JUDGE_KEY_VARIABLE,
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+HIDDEN = "[secret]"
+
+
+def tidy(environment: MutableMapping[str, str]) -> None:
+    """Cut white space off the secrets, and drop empty ones.
+
+    Raises `EvalrunError`, which names the variable alone, for one that no header can hold.
+    """
+    for name in NAMES:
+        if name not in environment:
+            continue
+        value = environment[name].strip()
+        if not value:
+            del environment[name]
+        elif not (value.isascii() and value.isprintable()):
+            what = "it holds characters that no key has (line breaks, control or accented ones)"
+            remedy = "Correct the Secret's value, or the variable on a laptop"
+            raise fail(reasons.CREDENTIALS_REFUSED, name, what, remedy)
+        else:
+            environment[name] = value
+
+
+def hidden(text: str, secret: str | None) -> str:
+    """A server's or a library's words without the secret that they may quote."""
+    return text.replace(secret.strip(), HIDDEN) if secret and secret.strip() else text
