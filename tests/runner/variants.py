@@ -123,7 +123,7 @@ class Bench:
             "spec": {
                 "model": case.model,
                 "benchmarks": benchmarks,
-                "evaluation": {"batchSize": batch, **case.evaluation},
+                "evaluation": {**case.evaluation},
                 "parallelism": {"acceleratorsPerShard": 0},
                 "security": {"allowCodeExecution": True},
                 # Words drawn by a hash say little; that is not what is looked at here.
@@ -140,12 +140,13 @@ class Bench:
         if case.args is not None:
             model = {"backend": case.backend, "args": case.args, "requires": []}
             plan = plan.model_copy(update={"model": plan.model.model_copy(update=model)})
-        if chunk is not None:  # small data have to make many chunks
-            groups = [
-                each.model_copy(update={"chunk_size": max(chunk // batch, 1) * batch})
-                for each in plan.groups
-            ]
-            plan = plan.model_copy(update={"groups": groups})
+        # Small data have to make many chunks, and the backends of the tests take any batch.
+        size = max((chunk or 16) // batch, 1) * batch
+        groups = [
+            each.model_copy(update={"batch_size": batch, "chunk_size": size})
+            for each in plan.groups
+        ]
+        plan = plan.model_copy(update={"groups": groups, "batch_size": batch})
         return local.LocalRun(
             plan=plan,
             files=planned.files,
