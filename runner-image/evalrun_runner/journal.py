@@ -130,6 +130,9 @@ class JournalWriter:
             self._current = None
             self._full.append(path)
             with suppress(OSError):  # what a full disk did not take was reported when appended
+                file.flush()
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile would keep it
+            with suppress(OSError):
                 file.close()
 
     def _store_full(self) -> None:
@@ -221,6 +224,9 @@ def _exclusive(spool: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        # Closing is not enough: a process that a backend forked meanwhile has it open too.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

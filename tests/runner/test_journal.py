@@ -70,6 +70,41 @@ def test_a_segment_whose_name_is_taken_is_stored_beside_it(store: Outage, spool:
     assert documents(store) == {0, 1}
 
 
+class Forking(Outage):
+    """A store during whose work a backend forks a process, as torch's loaders are."""
+
+    child = 0
+
+    def create(self, key: str, data: bytes) -> bool:
+        if not self.child:
+            self.child = os.fork()
+            if not self.child:
+                time.sleep(60)
+                os._exit(0)
+        return super().create(key, data)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_process_that_a_backend_forks_while_answers_are_stored_holds_nothing_up(
+    tmp_path: Path, spool: Path
+) -> None:
+    store = Forking(tmp_path / "store")
+    writer = JournalWriter(store, PREFIX, spool, "w", flush_seconds=60)
+    writer.append([record(0)])
+    try:
+        writer.flush()
+        (spool / "other-000001.jsonl").write_text(record(1).model_dump_json() + "\n")
+        other = Thread(target=adopt, args=(store, PREFIX, spool), daemon=True)
+        other.start()
+        other.join(5)
+        assert not other.is_alive(), "the forked process holds the lock of the spool"
+        assert documents(store) == {0, 1}
+    finally:
+        os.kill(store.child, signal.SIGKILL)
+        os.waitpid(store.child, 0)
+        writer.close()
+
+
 def test_a_passing_outage_is_outlived_and_a_lasting_one_fails_the_run(
     writer: JournalWriter, store: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
