@@ -43,7 +43,7 @@ def ending(
     """
     if code == ExitCode.DONE and said == reasons.COMPLETED.name:
         return Ending("done", reasons.COMPLETED, "")
-    if code == ExitCode.STOPPED:
+    if code == ExitCode.STOPPED and said == reasons.STOPPED.name:
         return Ending("stopped", reasons.STOPPED, "")
     reason = REASONS.get(said)
     if code in PERMANENT:
@@ -56,13 +56,12 @@ def ending(
         return Ending("died", reasons.OUT_OF_MEMORY, what, "OutOfMemory")
     if code < 0:
         return Ending("died", reasons.WORKER_FAILED, f"it died of {_name(-code)}", "Crashed")
-    if reason is None or code == ExitCode.DONE:  # foreign code ended the process
+    if reason is None or code in (ExitCode.DONE, ExitCode.STOPPED):  # by foreign code
         what = f"it ended with exit code {code} and gave no reason"
         return Ending("died", reasons.WORKER_FAILED, what, "Crashed")
     if reason is reasons.WORKER_FAILED:  # an accelerator that it could use no more
         return Ending("died", reason, message or reason.meaning, "Crashed")
-    lost = reason is reasons.WORKER_FAILED  # its accelerator, and a new process may have it back
-    return Ending("died", reason, message or reason.meaning, "Crashed" if lost else None)
+    return Ending("died", reason, message or reason.meaning)
 
 
 def may_live_again(in_a_row: int, restarts: int) -> bool:

@@ -47,6 +47,7 @@ class Report:
         self._termination_log = termination_log
         self._mailbox = mailbox
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._begun = time.monotonic()
         self._written_at = 0.0
         self._recent: deque[tuple[float, int]] = deque()
@@ -97,7 +98,7 @@ class Report:
     def activity(self, text: str) -> None:
         """What is being done now, in a few words."""
         with self._lock:
-            self._activity = text[:300]
+            self._activity = text[:300].encode("utf-8", "replace").decode()
 
     def expect(self, task: str, requests: int) -> None:
         """This process will answer so many requests of a task."""
@@ -219,7 +220,7 @@ class Report:
         self.activity(sums.activity)
         for name, counts in sums.tasks.items():
             # A share is known once its requests are built; a total known before is of all.
-            if counts.total > self._totals.get(name, 0):
+            if counts.total > self._totals.get(name, -1):
                 self.expect(name, counts.total)
             self.reused(name, max(counts.reused - self._reused[name], 0))
             if (news := counts.computed - self._computed[name]) > 0:
@@ -233,12 +234,18 @@ class Report:
             self.conclude()  # what a killed pod leaves says how far it was
 
     def tell(self) -> None:
-        """Tell the supervisor, if there is one."""
+        """Tell the supervisor, if there is one.
+
+        One thread at a time, or one that is late could hide what another has said since: the end.
+        """
         if self._mailbox is not None:
-            self._mailbox.tell(self.state())
+            with self._telling:
+                self._mailbox.tell(self.state())
 
     def conclude(self, **changes: Any) -> None:
         """Change the termination message and write it."""
+        if "message" in changes:  # foreign words: what cannot be written must not end the process
+            changes["message"] = changes["message"].encode("utf-8", "replace").decode()
         with self._lock:
             self._message = self._message.model_copy(update=changes)
         self.tell()

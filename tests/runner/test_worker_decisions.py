@@ -96,6 +96,7 @@ def test_a_search_for_one_request_that_kills_ends_before_the_budget_does() -> No
         (0, "Completed", "done", "Completed", None),
         (30, "Stopped", "stopped", "Stopped", None),
         (0, "Running", "died", "WorkerFailed", "Crashed"),
+        (30, "Running", "died", "WorkerFailed", "Crashed"),
         (10, "LockMismatch", "failed", "LockMismatch", None),
         (12, "WrongAnswerCount", "failed", "WrongAnswerCount", None),
         (13, "nonsense", "failed", "InternalError", None),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, StorePlan
 from evalrun_api.sources import ModelSource, VolumePath
 from evalrun_api.spec import SeedSpec
-from evalrun_runner.mailbox import Mailbox
+from evalrun_api.termination import TerminationMessage
+from evalrun_runner.mailbox import Mailbox, WorkerState
 from evalrun_runner.merging import Counts, Sums
 from evalrun_runner.places import Places
 from evalrun_runner.report import Report
@@ -65,6 +67,49 @@ def test_a_worker_tells_its_supervisor_why_it_ends(tmp_path: Path) -> None:
     assert state is not None
     assert (state.reason, state.message) == ("BackendFailed", "it is unwell")
     assert [(task.total, task.computed) for task in state.tasks] == [(3, 2)]
+
+
+def test_a_share_of_nothing_is_told_too(tmp_path: Path) -> None:
+    report = Report(plan(tmp_path), "answer", None)
+    report.adopt(Sums({"t": Counts(0, 0, 0)}, {}, {}, "answering t"))
+    assert report.progress().requests_total == 0
+
+
+class SlowMailbox(Mailbox):
+    """A folder on a disk that takes its time."""
+
+    def tell(self, state: WorkerState) -> None:
+        time.sleep(0.1 if state.reason == "Running" else 0)
+        super().tell(state)
+
+
+def test_what_a_worker_says_last_is_not_overwritten_by_what_it_said_before(tmp_path: Path) -> None:
+    mailbox = SlowMailbox(tmp_path / "0")
+    mailbox.begin_life()
+    report = Report(plan(tmp_path), "answer", None, mailbox)
+    late = Thread(target=report.tell)
+    late.start()
+    time.sleep(0.03)
+    report.conclude(outcome="Succeeded", reason="Completed")
+    late.join()
+    state = mailbox.state()
+    assert state is not None
+    assert state.reason == "Completed"
+
+
+def test_words_that_cannot_be_written_do_not_keep_a_run_from_saying_how_it_ended(
+    tmp_path: Path,
+) -> None:
+    mailbox = Mailbox(tmp_path / "0")
+    mailbox.begin_life()
+    report = Report(plan(tmp_path), "answer", tmp_path / "log", mailbox)
+    report.activity("reading \udcff.json")
+    report.conclude(outcome="Failed", reason="InvalidSpec", message="there is no \udcff.json")
+    message = TerminationMessage.model_validate_json((tmp_path / "log").read_bytes())
+    assert message.message == "there is no ?.json"
+    state = mailbox.state()
+    assert state is not None
+    assert (state.reason, state.activity) == ("InvalidSpec", "reading ?.json")
 
 
 class NoStop:
