@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from evalrun_cli import collecting, durations, garbage, spools
+from evalrun_cli import archives, collecting, durations, garbage, spools
 from evalrun_cli.gc_places import GcPlace
 from evalrun_cli.listing import say_where
 from evalrun_cli.output import WideFormat, answer, aside, is_document, plain_table, print_document
@@ -27,6 +27,7 @@ class GcReport:
     store: Store
     now: datetime
     verdicts: list[garbage.Verdict] = field(default_factory=list)
+    packed: list[archives.Archive] = field(default_factory=list)
     leftovers: list[StoredObject] = field(default_factory=list)
     spool: list[Path] = field(default_factory=list)
     waiting: int = 0
@@ -39,6 +40,11 @@ class GcReport:
     def garbage(self) -> list[garbage.Verdict]:
         """What may be deleted."""
         return [verdict for verdict in self.verdicts if verdict.is_garbage]
+
+    @property
+    def unused(self) -> list[archives.Archive]:
+        """Packed documents that may be deleted."""
+        return [archive for archive in self.packed if archive.is_garbage]
 
 
 def collect(
@@ -54,13 +60,20 @@ def collect(
     store = place.store
     report = GcReport(store, datetime.now(UTC), delete=delete)
     say_where(store)
-    names = collecting.namespaces(store) if all_namespaces else [place.namespace]
+    names = [place.namespace]
+    if all_namespaces:
+        names = sorted({*collecting.namespaces(store), *archives.namespaces(store)})
     for name in names:
         findings = collecting.look(store, name, report.now, limit)
         report.verdicts += findings.verdicts
         report.damaged += map(str, findings.damaged)
         for verdict in findings.garbage if delete else ():
             _delete(report, findings, verdict)
+        found, damaged = archives.look(store, name, report.now)
+        report.packed += found
+        report.damaged += map(str, damaged)
+    for archive in report.unused if delete else ():
+        _delete_archive(report, archive)
     report.leftovers = collecting.leftovers(store, report.now)
     for left in report.leftovers if delete else ():
         store.delete(left.key)
@@ -83,6 +96,17 @@ def _delete(report: GcReport, findings: collecting.Findings, verdict: garbage.Ve
         aside().print(what, style="yellow", markup=False)
 
 
+def _delete_archive(report: GcReport, archive: archives.Archive) -> None:
+    def freed(size: int) -> None:
+        report.freed += size
+
+    if archives.delete(report.store, archive, report.now, freed):
+        report.deleted.add(archive.name)
+    else:
+        what = f"packed documents {archive.name[:SHORT_DIGEST]} are in use again and were kept"
+        aside().print(what, style="yellow", markup=False)
+
+
 def show(report: GcReport, form: WideFormat) -> None:
     """Tell it as a table or as a document."""
     if is_document(form):
@@ -92,6 +116,11 @@ def show(report: GcReport, form: WideFormat) -> None:
     shown = report.verdicts if wide else report.garbage
     if shown:
         _print_table(shown, report.now, wide=wide)
+    for archive in report.packed if wide else report.unused:
+        size, names = amount(archive.bytes), some(archive.runs)
+        why = f"used by {names}" if archive.runs else "no run refers to them"
+        told = f"packed documents {archive.name[:SHORT_DIGEST]}, {size}: {why}"
+        answer().print(told, markup=False, soft_wrap=True)
     if report.leftovers:
         size = amount(sum(left.bytes for left in report.leftovers))
         count = len(report.leftovers)
@@ -111,13 +140,15 @@ def show(report: GcReport, form: WideFormat) -> None:
 
 def summary(report: GcReport) -> str:
     """The last line for people."""
-    kept = len(report.verdicts) - len(report.garbage)
+    found = len(report.garbage) + len(report.unused)
+    kept = len(report.verdicts) + len(report.packed) - found
     rest = f"; {kept} kept (-o wide says why)" if kept else ""
     if report.delete:
         return f"{amount(report.freed)} deleted{rest}"
     size = sum(verdict.answers.bytes for verdict in report.garbage)
+    size += sum(archive.bytes for archive in report.unused)
     size += sum(left.bytes for left in report.leftovers)
-    if not report.garbage and not report.leftovers and not report.spool:
+    if not found and not report.leftovers and not report.spool:
         return f"there is nothing to delete{rest}"
     return f"{amount(size)} can be deleted: add --delete{rest}"
 
@@ -141,6 +172,19 @@ def document(report: GcReport) -> dict[str, Any]:
                 "why": verdict.why,
             }
             for verdict in report.verdicts
+        ],
+        "data": [
+            {
+                "namespace": archive.namespace,
+                "archive": archive.name,
+                "objects": len(archive.objects),
+                "bytes": archive.bytes,
+                "modified": archive.modified.isoformat(),
+                "runs": list(archive.runs),
+                "garbage": archive.is_garbage,
+                "deleted": archive.name in report.deleted,
+            }
+            for archive in report.packed
         ],
         "leftovers": [
             {"key": left.key, "bytes": left.bytes, "modified": left.modified.isoformat()}

@@ -58,7 +58,8 @@ def upload(
     there = present(store, folder)
     sizes = part_sizes(what)
     index = f"{folder}/index.json"
-    if len(there) == len(sizes) and store.get(index) is not None:
+    if len(there) == len(sizes) and (data := store.get(index)) is not None:
+        store.put(index, data)  # written to today, so `evalrun gc` does not take it for forgotten
         return
     amount = Amount("storing the documents", sum(sizes))
     digests: dict[int, str] = dict(there)

@@ -16,8 +16,8 @@ from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import RunIdentity, RunPlan
 from evalrun_api.reading import read
-from evalrun_cli import collecting, garbage
-from evalrun_runner.local import Store, layout
+from evalrun_cli import archives, collecting, garbage
+from evalrun_runner.local import DataRecord, Store, layout
 
 pytestmark = pytest.mark.contract
 
@@ -302,3 +302,45 @@ def test_what_is_wrong_is_refused(
     result = invoke("gc", *arguments)
     assert said in result.stderr
     assert result.exit_code == code
+
+
+def test_packed_documents_stay_while_a_run_refers_to_them(
+    apply: Any, age: Any, store: Store, invoke: Any
+) -> None:
+    apply("1", "a")
+    used, forgotten, fresh = (digest(name) for name in ("used", "forgotten", "fresh"))
+    run = RunIdentity(namespace="default", name="shapes-run", uid="1")
+    record = DataRecord(archive=used)
+    store.put(layout.data_of_run(run), canonical_json(record.document()))
+    for archive in (used, forgotten):
+        store.put(f"{layout.data('default', archive)}/00000-{'0' * 64}.tar.zst", b"1" * 2048)
+        store.put(f"{layout.data('default', archive)}/index.json", b"{}")
+    age(2)
+    store.put(f"{layout.data('default', fresh)}/index.json", b"{}")
+    found, _ = archives.look(store, "default", datetime.now(UTC))
+    (chosen,) = [entry for entry in found if entry.is_garbage]
+    assert chosen.name == forgotten
+    # Prepare finds it, and writes to it: it is about to be referred to.
+    store.put(f"{layout.data('default', forgotten)}/index.json", b"{}")
+    assert not archives.delete(store, chosen, datetime.now(UTC), lambda size: None)
+    age(2)
+    store.put(f"{layout.data('default', fresh)}/index.json", b"{}")
+    result = invoke("gc", "--delete", "-o", "json")
+    assert result.exit_code == 0, result.output
+    told = {entry["archive"]: entry for entry in json.loads(result.stdout)["data"]}
+    assert [name for name, entry in told.items() if entry["deleted"]] == [forgotten]
+    assert told[used]["runs"] == ["shapes-run"]
+    assert {key.split("/")[2] for key in listed(store, "data/")} == {used, fresh}
+
+
+def test_no_packed_documents_go_where_a_record_cannot_be_read(
+    apply: Any, age: Any, store: Store, invoke: Any
+) -> None:
+    apply("1", "a")
+    run = RunIdentity(namespace="default", name="shapes-run", uid="1")
+    store.put(layout.data_of_run(run), b"{")
+    store.put(f"{layout.data('default', OLD)}/index.json", b"{}")
+    age(30)
+    result = invoke("gc", "--delete")
+    assert "data.json" in result.stderr
+    assert listed(store, "data/") != []

@@ -42,7 +42,7 @@ def gc(
     s3_region: options.RegionOption = None,
     output: options.WideFormatOption = WideFormat.TABLE,
 ) -> None:
-    """List stored answers that nobody needs any more; with --delete, delete them.
+    """List stored answers and documents that nobody needs any more; with --delete, delete them.
 
     Answers outlive the runs that computed them, so that a run applied again pays for nothing twice.
     They are garbage when no run of the store refers to them, or when every run that does is
@@ -55,6 +55,9 @@ def gc(
     the lock of a run cannot be read, answers that no other run refers to. Results, manifests and
     plans are not touched: a finished run keeps its scores, and only scoring it again needs its
     answers.
+
+    Packed documents (data/NAMESPACE in the store), which prepare leaves for a run's other steps,
+    are garbage when no run refers to them and nothing was written to them for a day.
 
     Files that killed processes left half-written in the store, or empty in this machine's spool,
     are listed and deleted too, a day later; answers that wait in the spool never are. -o wide
