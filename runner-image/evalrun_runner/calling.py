@@ -16,6 +16,8 @@ from evalrun_api.reasons import Reason
 from evalrun_runner.complaints import Complaints, Ear
 from evalrun_runner.failures import classify, describe, device_is_lost
 from evalrun_runner.request_list import Request
+from evalrun_runner.stopping import Stopped
+from evalrun_runner.watchdog import Stalled
 from evalrun_runner.worth import Verdict, failed_whole, judge
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,9 @@ class Caller:
         with self._ear.listening() as complaints:
             try:
                 outputs = getattr(self._model, request_type)(_copies(asked))
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # anything, sys.exit(0) too
+            except (Stopped, Stalled):
+                raise
+            except BaseException as error:  # noqa: BLE001  # sys.exit(0) and panics of Rust too
                 # The error itself is not kept: its frames hold what has to be freed.
                 raised, reason = self._raised(error), classify(error, reason)
         out_of_memory = not self._remote and (

@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         stop.shield()
         log.exception("out of memory")
         return _failed(report, EvalrunError(reasons.OUT_OF_MEMORY))
-    except Exception as error:
+    except BaseException as error:  # panics of Rust and cancelled tasks are no `Exception`
         stop.shield()
         log.exception("the runner failed")
         found = EvalrunError(reasons.INTERNAL_ERROR)

@@ -53,6 +53,7 @@ def prepare(setting: Setting) -> Lock:
         groups=groups,
     )
     packing.finish()
+    setting.stop.raise_if_asked()  # a task may have swallowed it, and then it asks otherwise
     _write(setting, lock)
     report.locked(lock)
     report.activity("counting the answers that are there")

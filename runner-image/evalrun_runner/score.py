@@ -129,6 +129,7 @@ def replay(
     documents: dict[str, Any] = {}
 
     def respond(request_type: str, instances: list[Any]) -> list[Any]:
+        setting.stop.raise_if_asked()
         requests = keyed(group.name, request_type, instances)
         verify(requests, locked, documents)
         missing = [request for request in requests if answer_to(answers, request) is None]
@@ -156,6 +157,8 @@ def replay(
         return outputs
 
     results = setting.evaluator.score(group, respond, share_task_dict=documents)
+    # A few scorers catch everything, a request to stop too, and give the worst score instead.
+    setting.stop.raise_if_asked()
     return cast("dict[str, Any]", images.with_first_names(results))
 
 

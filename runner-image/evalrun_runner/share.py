@@ -94,6 +94,7 @@ class _Share:
         documents = self._asker.documents
 
         def respond(request_type: str, instances: list[Any]) -> list[str]:
+            self._setting.stop.raise_if_asked()  # a task may have swallowed it, and asks otherwise
             requests = keyed(group.name, request_type, instances)
             verify(requests, locked, documents)
             self._answer_list(request_type, requests, locked)

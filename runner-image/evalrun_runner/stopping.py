@@ -2,7 +2,8 @@
 
 The first SIGTERM or SIGINT sets a flag that is looked at between chunks; outside of a chunk it
 interrupts at once. A chunk that outlasts the patience is interrupted too. `Stopped` is no
-`Exception`, so that the many `except Exception` of lmms-eval's backends cannot swallow it.
+`Exception`, so that the many `except Exception` of lmms-eval's backends cannot swallow it. A few
+tasks catch everything all the same, so whoever takes something from foreign code asks again.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ class StopRequest:
         """Raise `Stopped` if the process was asked to stop."""
         if self._asked_at is not None:
             self._raised = True
+            raise Stopped
+
+    def raise_if_swallowed(self) -> None:
+        """Raise `Stopped` again if it was raised: foreign code has caught it and gone on.
+
+        What that code made of it (an answer that was cut short) counts for nothing.
+        """
+        if self._raised:
             raise Stopped
 
     @contextmanager

@@ -54,6 +54,7 @@ class Watchdog:
         self._deadline: float | None = None
         self._calling = False
         self._interrupting = False
+        self._interrupted = False
         self.error: EvalrunError | None = None
 
     @contextmanager
@@ -79,6 +80,8 @@ class Watchdog:
         self._set(self._stall_seconds, calling=True)
         try:
             yield
+            if self._interrupted:  # foreign code has swallowed it; what it gives is no answer
+                raise Stalled
         except Stalled:
             raise  # the watch is over, and the message tells of this call
         except BaseException:
@@ -138,6 +141,7 @@ class Watchdog:
         del number, frame
         if self._interrupting:
             self._interrupting = False
+            self._interrupted = True
             raise Stalled
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 from lmms_eval.api.instance import GenerationResult
@@ -20,6 +21,10 @@ SENTINEL = "[LMMS_EVAL_REQUEST_FAILED after 5 retries] upstream is overloaded"
 FITS = 2
 """The largest batch that finds room, for those that run out of memory."""
 NOISE_BYTES = 100 * 2**20
+
+
+class PanicException(BaseException):  # noqa: N818  # as PyO3 names it
+    """What a library in Rust raises when it panics."""
 
 
 class Misbehaving(lmms):
@@ -58,6 +63,10 @@ class Misbehaving(lmms):
                 raise ValueError("the backend is unwell")
             case "exits":
                 sys.exit(0)
+            case "panics":  # tokenizers and other libraries in Rust
+                raise PanicException("called `Option::unwrap()` on a `None` value")
+            case "swallows-a-stop":
+                return [self._cut_short()] * len(requests)
             case "object":
                 return [object()] * len(requests)
             case "sentinels":
@@ -101,6 +110,17 @@ class Misbehaving(lmms):
                     sys.stderr.write(line)
                 return [""] * len(requests)
         return ["red"] * len(requests)
+
+    def _cut_short(self) -> str:
+        """A text of which a second request to stop takes the end."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.1)  # sooner it would be the same request
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except BaseException:
+            return "re"
+        return "red"
 
     def _swallow(self, requests: list[Any], error: Exception) -> list[Any]:
         """As lmms-eval's backends do it."""

@@ -112,6 +112,7 @@ def bench(workbench: Any, show_figure: Callable[[str], None]) -> Iterator[Bench]
             17,
         ),
         ("exits", 1, "BackendFailed", ["SystemExit: 0"], {"BackendError": 16}, 17),
+        ("panics", 1, "BackendFailed", ["PanicException"], {"BackendError": 16}, 17),
         ("swallows-errors", 1, "BackendFailed", ["pixel_values"], {"BackendError": 16}, 2),
         ("sentinels", 1, "BackendFailed", ["upstream is overloaded"], {"RequestFailed": 16}, 2),
         ("logs-and-answers", 1, "BackendFailed", ["broken data stream"], {"BackendError": 16}, 17),
@@ -281,6 +282,13 @@ def test_sigterm_ends_asking_again_and_keeps_what_was_answered(bench: Bench) -> 
     assert (outcome.message.outcome, outcome.code) == ("Stopped", 30)
     assert [len(call) for call in bench.backend.calls] == [16]
     assert [record.error for record in bench.records(run)] == [None] * 15
+
+
+def test_an_answer_that_swallows_a_stop_is_none(bench: Bench) -> None:
+    run = bench.run("swallows-a-stop")
+    outcome = bench.execute(run)
+    assert (outcome.message.outcome, outcome.code) == ("Stopped", 30)
+    assert bench.records(run) == []
 
 
 def test_a_benchmark_that_only_marks_is_not_trusted(bench: Bench) -> None:

@@ -85,8 +85,8 @@ def test_a_main_thread_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(watchdog, "UNWIND_SECONDS", 0.3)
     ended = threading.Event()
     watched = Watchdog(0.2, lambda error: ended.set())
-    with watched.watching(), watched.call():
+    with pytest.raises(Stalled), watched.watching(), watched.call():
         try:
             ended.wait(20)
-        except Stalled:  # as a backend with a bare except would
+        except Stalled:  # as a backend with a bare except would; then what it gives is no answer
             assert ended.wait(20)
