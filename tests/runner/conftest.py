@@ -135,11 +135,14 @@ class Workbench:
         }
         if step == "answer" and run.plan.workers == 1 and not supervised:
             options += ("--worker", "0")
+        environment = dict(os.environ)  # the command may keep its process from asking the hub
         try:
             code = run_command([*local.arguments(run, step), *options])
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            os.environ.clear()
+            os.environ.update(environment)
         return Outcome(code, TerminationMessage.model_validate_json(run.termination.read_bytes()))
 
     def start(self, run: local.LocalRun, step: str = "all") -> local.RunningStep:
