@@ -81,8 +81,9 @@ def check_again(
         accelerators_per_worker=spec.parallelism.accelerators_per_worker,
         batch_size=spec.evaluation.batch_size,
     )
-    found = model_faults(spec, model, builtin_index()) + spreading_faults(spec, model)
+    found = model_faults(spec, model, builtin_index())
     faults += [fault for fault in found if fault.where.startswith("spec.parallelism")]
+    faults += spreading_faults(spec, model)
     if plan.is_accelerated != given.is_accelerated:
         what = (
             f"{given.accelerators} when the run began and {plan.accelerators} now: their number may"

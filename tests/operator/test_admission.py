@@ -157,6 +157,21 @@ def test_what_a_suspended_run_may_change_is_checked_again(spec: dict[str, Any], 
         check_again(changed, "uid-1", snapshot.plan, effective_plan(snapshot, changed), config)
 
 
+@pytest.mark.parametrize("spread", [{"shards": 3}, {"workersPerShard": 2}])
+def test_a_run_that_counts_its_tokens_is_not_spread_when_it_is_resumed(
+    spread: dict[str, Any],
+) -> None:
+    config = configuration(policy={"allowEndpoints": True})
+    model = {"profile": "openai", "source": ENDPOINT}
+    base = {"model": model, "evaluation": {"maxTokens": 1000}}
+    run = read_run(run_document(**base))
+    snapshot, _ = admit(run, "uid-1", {}, config)
+    check_again(run, "uid-1", snapshot.plan, effective_plan(snapshot, run), config)
+    changed = read_run(run_document(**base, parallelism=spread))
+    with pytest.raises(Refused, match=r"spec\.evaluation\.maxTokens"):
+        check_again(changed, "uid-1", snapshot.plan, effective_plan(snapshot, changed), config)
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 2)])
 def test_accelerators_do_not_come_to_or_go_from_a_run_that_has_begun(
     before: int, after: int
