@@ -22,7 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from evalrun_api.errors import EvalrunError
+from evalrun_api import reasons
+from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.judge import Verdict
 from evalrun_runner.judge_desk import Closed, Failures, Ticket
 from evalrun_runner.judge_request import as_stream
@@ -94,8 +95,6 @@ def _handler(proxy: JudgeProxy) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             raw = self._body()
-            if raw is None:
-                return
             if not self._is_known():
                 self._refuse(401, "unknown token")
                 return
@@ -103,11 +102,7 @@ def _handler(proxy: JudgeProxy) -> type[BaseHTTPRequestHandler]:
                 self._refuse(503, "nothing is judged in this step")
                 return
             try:
-                body = json.loads(raw)
-            except ValueError:
-                body = None
-            try:
-                ticket = desk.take(self.path, body)
+                ticket = _ticket(desk, self.path, raw)
             except EvalrunError as error:
                 self._refuse(503, str(error))
                 return
@@ -174,10 +169,10 @@ def _handler(proxy: JudgeProxy) -> type[BaseHTTPRequestHandler]:
             return any(hmac.compare_digest(one.encode(), token) for one in given)
 
         def _body(self) -> bytes | None:
+            """None if its length is not told, or more than is read."""
             length = self.headers.get("Content-Length", "")
             if not length.isdigit() or int(length) > MAX_BODY_BYTES:
                 self.close_connection = True
-                self._refuse(411, "a Content-Length of at most 256 MiB is needed")
                 return None
             return self.rfile.read(int(length))
 
@@ -198,6 +193,27 @@ def _handler(proxy: JudgeProxy) -> type[BaseHTTPRequestHandler]:
             """Requests are not logged: their path holds the token."""
 
     return Handler
+
+
+def _ticket(desk: TakesRequests, path: str, raw: bytes | None) -> Ticket:
+    """A ticket for what a task posted. Raises `EvalrunError`, which the desk then knows of.
+
+    Nothing may go wrong between a task and the desk unseen: the task would take it for no verdict.
+    """
+    try:
+        body = json.loads(raw) if raw is not None else None
+    except (ValueError, RecursionError):
+        body = None
+    try:
+        return desk.take(path, body)
+    except EvalrunError:
+        raise
+    except Exception as error:
+        log.exception("a request to the judge could not be taken")
+        what = f"a benchmark's request to the judge cannot be read ({type(error).__name__})"
+        found = fail(reasons.JUDGE_REFUSED, "spec.benchmarks", what)
+        desk.failures.add(found)
+        raise found from error
 
 
 def _content_type(ticket: Ticket) -> str:

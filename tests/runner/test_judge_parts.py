@@ -296,6 +296,29 @@ def test_a_failure_is_final_whatever_the_task_makes_of_it() -> None:
             desk.check()
 
 
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+        (b"not JSON", {"Content-Length": "8"}),
+        (b"[" * 200_000, {"Content-Length": "200000"}),
+    ],
+    ids=["without a length", "no JSON", "too deep to read"],
+)
+def test_no_request_of_a_task_fails_unseen(data: bytes, headers: dict[str, str]) -> None:
+    with open_desk(Server()) as (desk, proxy, _):
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
+        connection.putrequest("POST", f"/{proxy.token}/v1/chat/completions")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(data)
+        status = connection.getresponse().status
+        connection.close()
+        assert status == 503
+        with pytest.raises(EvalrunError):
+            desk.check()
+
+
 def test_failures_are_counted_with_the_verdict_that_followed_them() -> None:
     with open_desk(Server(failures=2)) as (desk, proxy, kept):
         assert content(post(proxy)) == "1"
