@@ -367,12 +367,12 @@ def test_a_full_disk(workbench: Any, show_message: Any, tmp_path: Path, data: Pa
 
 @pytest.fixture
 def answered(workbench: Any) -> tuple[local.LocalRun, str]:
-    """A run of 40 documents that is answered, and the key of its only segment."""
+    """A run of 40 documents that is answered, and the key of its first segment."""
     run = workbench.run(**limited(40))
     assert workbench.execute(run).code == 0
     lock = json.loads(workbench.file(run, "lock.json"))
-    (segment,) = workbench.store(run).list(layout.segments("default", lock["answers"]))
-    return run, segment
+    segments = workbench.store(run).list(layout.segments("default", lock["answers"]))
+    return run, next(iter(segments))
 
 
 def test_a_corrupt_segment(workbench: Any, refused: Any, answered: Any) -> None:
