@@ -127,6 +127,7 @@ def replay(
     from evalrun_runner.outputs import decode
 
     documents: dict[str, Any] = {}
+    asked: Counter[str] = Counter()
 
     def respond(request_type: str, instances: list[Any]) -> list[Any]:
         setting.stop.raise_if_asked()
@@ -146,11 +147,12 @@ def replay(
             tally.take(request.task, found)
             try:
                 outputs.append(decode(images.give_back(found), found.usage))
-            except (TypeError, ValueError, AttributeError) as error:
+            except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
                 where = f"answer of {request.task} to document {request.key.doc_id}"
                 what = f"it cannot be read back ({describe(error)})"
                 raise fail(reasons.CORRUPT_JOURNAL, where, what) from error
         counts = Counter(request.task for request in requests)
+        asked.update(counts)
         for task in locked.tasks:
             if counts[task.name] == task.requests:
                 is_trusted(setting.plan, task, tally, said)
@@ -159,6 +161,10 @@ def replay(
     results = setting.evaluator.score(group, respond, share_task_dict=documents)
     # A few scorers catch everything, a request to stop too, and give the worst score instead.
     setting.stop.raise_if_asked()
+    for task in locked.tasks:
+        if asked[task.name] != task.requests:
+            what = f"it asks {asked[task.name]} requests, prepare locked {task.requests}"
+            raise fail(reasons.LOCK_MISMATCH, f"benchmark {task.name}", what)
     return cast("dict[str, Any]", images.with_first_names(results))
 
 

@@ -100,7 +100,10 @@ class KeptImages:
             path = self._folder / sha256 / Path(name).name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(get_file(self._store, self._namespace, self._digest, sha256))
+                data = get_file(self._store, self._namespace, self._digest, sha256)
+                partial = path.parent / ".partial"  # a scorer that was killed left no half image
+                partial.write_bytes(data)
+                partial.replace(path)
             names[name] = str(path)
             self._originals.setdefault(str(path), name)
         return renamed(answer.response, names)

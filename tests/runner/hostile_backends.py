@@ -23,7 +23,7 @@ FITS = 2
 NOISE_BYTES = 100 * 2**20
 
 
-class PanicException(BaseException):  # noqa: N818  # as PyO3 names it
+class PanicException(BaseException):  # as PyO3 names it
     """What a library in Rust raises when it panics."""
 
 

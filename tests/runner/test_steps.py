@@ -15,6 +15,8 @@ import pytest
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import StorePlan
 from evalrun_runner import layout
+from evalrun_runner.journal import pack
+from evalrun_runner.segments import read_records
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
@@ -92,6 +94,33 @@ def test_scoring_refuses_while_an_answer_is_missing(workbench: Any) -> None:
     outcome = workbench.execute(run, "score")
     assert outcome.reason == "MissingAnswers"
     assert "of 50 requests have no answer" in outcome.message.message
+
+
+def test_scoring_refuses_an_answer_that_is_none_and_a_task_that_asks_nothing(
+    workbench: Any,
+) -> None:
+    run = workbench.run(**limited(4))
+    for step in ("prepare", "answer"):
+        assert workbench.execute(run, step).code == 0
+    store, lock = workbench.store(run), json.loads(workbench.file(run, "lock.json"))
+    segments = layout.segments(run.plan.run.namespace, lock["answers"])
+
+    first, *_ = read_records(store, segments)
+    strange = first.model_copy(update={"response": {"$episode": [{}]}})
+    store.put(
+        f"{segments}0.jsonl.zst", pack(strange.model_dump_json(by_alias=True).encode() + b"\n")
+    )
+    outcome = workbench.execute(run, "score")
+    assert (outcome.code, outcome.reason) == (13, "CorruptJournal")
+    assert "document 0" in outcome.message.message
+    store.delete(f"{segments}0.jsonl.zst")
+
+    (group,) = lock["groups"]
+    group["tasks"].append({**group["tasks"][0], "name": "silent"})
+    store.put(layout.lock_of_run(run.plan.run), json.dumps(lock).encode())
+    outcome = workbench.execute(run, "score")
+    assert outcome.reason == "LockMismatch"
+    assert "silent: it asks 0 requests, prepare locked 4" in outcome.message.message
 
 
 def test_two_settings_groups_give_two_results_files_and_one_manifest(workbench: Any) -> None:
