@@ -192,10 +192,18 @@ def _benchmarks(
             entries.append({"benchmarkRef": {"name": benchmark.metadata.name}})
             volume = benchmark.spec.data.volume if benchmark.spec.data else None
             if volume is not None:
-                volumes[volume.claim_name] = file.resolve().parent / volume.claim_name
+                folder = file.resolve().parent / volume.claim_name
+                if volumes.setdefault(volume.claim_name, folder) != folder:
+                    raise _taken(file, volume.claim_name, volumes[volume.claim_name])
     if config.limit is not None:
         entries = [{**entry, "limit": config.limit} for entry in entries]
     return entries, custom
+
+
+def _taken(file: Path, claim: str, folder: Path) -> Refused:
+    what = f"its data's claim {claim!r} stands for {folder} already"
+    remedy = "Give the claim another name in data.volume.claimName, and its folder too"
+    return Refused([Fault(f"benchmark_ids: {file}", what, remedy)])
 
 
 def _of_file(file: Path) -> list[Benchmark]:

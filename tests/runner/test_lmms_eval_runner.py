@@ -160,6 +160,17 @@ def test_the_runs_name_is_the_models(model: str, name: str) -> None:
 
 
 @decisions
+def test_one_claim_does_not_stand_for_two_folders(tmp_path: Path) -> None:
+    text = Path(BENCHMARK).read_text()
+    other = tmp_path / "other.yaml"
+    other.write_text(text.replace("easy-vqa", "other").replace("easy_vqa", "other"))
+    with pytest.raises(Refused, match=r"stands for .* already"):
+        wanted(MODEL, [BENCHMARK, str(other)], read_config({}), builtin_profiles())
+    other.write_text(text.replace("claimName: data", "claimName: model"))
+    with pytest.raises(Refused, match=r"stands for .* already"):
+        wanted(MODEL, [str(other)], read_config({}), builtin_profiles())
+
+
 def test_metrics_are_found_among_other_lines() -> None:
     score = {"message": "score", "benchmark": "mme", "metric": "p", "value": "0.5"}
     lines = [
