@@ -41,14 +41,20 @@ Verdicts = dict[tuple[str, int], Verdict]
 """By digest of the request and number of the draw."""
 
 
-def read_verdicts(store: Store, prefix: str) -> Verdicts:
-    """The verdicts beneath `prefix`; of two for one draw, that in the smaller segment name."""
+def read_verdicts(store: Store, prefix: str, run: str | None = None) -> Verdicts:
+    """The verdicts beneath `prefix`; of two for one draw, that in the smaller segment name.
+
+    run: uid of a run whose own verdicts come before all others, since it was scored by them. Two
+    runs that were scored at the same time may each have bought one.
+    """
     found: Verdicts = {}
     for key in store.list(prefix):
         data = store.get(key) if key.endswith(".jsonl.zst") else None
         if data is not None:
             for verdict in _parse(_unpack(data, store.uri(key)), store.uri(key)):
-                found.setdefault((verdict.request, verdict.draw), verdict)
+                before = found.setdefault((verdict.request, verdict.draw), verdict)
+                if verdict.run == run != before.run:
+                    found[verdict.request, verdict.draw] = verdict
     return found
 
 

@@ -125,7 +125,7 @@ def _desk(setting: Setting, lock: Lock, interrupt: _Interrupt) -> Iterator[Desk 
     prefix = layout.verdicts(plan.run.namespace, lock.answers)
     spool = spool_folder(setting.places.spool, f"{plan.store.endpoint} {store.uri('')}", prefix)
     adopt_verdicts(store, prefix, spool)
-    recorded = read_verdicts(store, prefix)
+    recorded = read_verdicts(store, prefix, plan.run.uid)
     writer = VerdictWriter(store, prefix, spool, setting.writer)
     server = JudgeServer(plan.judge, setting.judges.key if setting.judges else None)
     told = time.monotonic()

@@ -160,6 +160,16 @@ def test_what_the_store_did_not_take_is_stored_by_the_next_process(tmp_path: Pat
     assert adopt_verdicts(store, "j/", tmp_path / "spool") == 0
 
 
+def test_a_run_is_scored_again_by_the_verdicts_that_it_bought(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    for run in ("a", "b"):  # both were scored at the same time
+        writer = VerdictWriter(store, "j/", tmp_path / "spool", run)
+        writer.keep(verdict(1, run))
+        writer.close()
+    bought = {run: [*read_verdicts(store, "j/", run).values()] for run in ("a", "b", "c")}
+    assert [found[0].run for found in bought.values()] == ["a", "b", "a"]
+
+
 def test_a_damaged_segment_of_verdicts_is_named(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put("j/a-000000.jsonl.zst", b"nonsense")
