@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
+from evalrun_api import reasons
 from evalrun_runner.endings import Ending, ending, may_live_again
 from evalrun_runner.last_words import last_words, words
 from evalrun_runner.mailbox import Mailbox
@@ -28,6 +29,9 @@ KEPT_LINES = 300
 OVERDUE_SECONDS = 60.0
 """After its deadline a worker that stalled ends itself, with its stacks in the log; later than
 this, it can't."""
+
+GONE_SECONDS = 30.0
+"""After SIGKILL. A process that a driver holds within the kernel may never be gone."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ class Worker:
         self._deaths = mailbox.deaths()
         self._in_a_row = 0
         self._overdue = False
+        self._killed_at: float | None = None
         self._said: deque[str] = deque(maxlen=KEPT_LINES)
         self._begin_life()
 
     def _begin_life(self) -> None:
         self._mailbox.begin_life()
         self._overdue = False
+        self._killed_at = None
         self._said.clear()
         # A group of its own, so that what it started can be ended with it.
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
@@ -86,10 +92,14 @@ class Worker:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once, and wait until it has."""
+        """End it at once, and wait until it has, if it ever does."""
+        self._kill()
+        self._clear_up()
+
+    def _kill(self) -> None:
+        self._killed_at = self._killed_at or time.monotonic()
         with suppress(ProcessLookupError):
             self._process.kill()
-        self._clear_up()
 
     def look(self) -> None:
         """Read how far it is; end it if it has stalled and does not end itself."""
@@ -100,12 +110,18 @@ class Worker:
         if late and not self._overdue and self._process.poll() is None:
             log.error("worker %d does not end itself; it is killed", self.number)
             self._overdue = True
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill()
 
     def poll(self) -> int | None:
-        """The exit code of this life, negative for a signal; None while it goes on."""
-        return self._process.poll()
+        """The exit code of this life, negative for a signal; None while it goes on.
+
+        One that SIGKILL does not end within `GONE_SECONDS` is given up.
+        """
+        code = self._process.poll()
+        if code is None and self._killed_at is not None:
+            waited = time.monotonic() - self._killed_at
+            return -signal.SIGKILL if waited > GONE_SECONDS else None
+        return code
 
     def ended(self, code: int, *, memory_killed: bool) -> Ending:
         """What this life's end means. To be called once, when `poll` has given its exit code."""
@@ -117,6 +133,9 @@ class Worker:
         said, message = self.lives.now.reason, self.lives.now.message
         stalled = self._overdue or (late and said == "Running")
         found = ending(code, said, message, memory_killed=memory_killed, stalled=stalled)
+        if self._process.poll() is None:  # another life would find its accelerators taken
+            what = f"worker {self.number} stalled, and SIGKILL does not end it: its driver hangs"
+            return Ending("failed", reasons.STALLED, what)
         self._in_a_row = 1 if hand.finished else self._in_a_row + 1
         if found.blame and hand.marks:
             self._deaths.append(Death(found.blame, tuple(hand.marks)))
@@ -138,7 +157,10 @@ class Worker:
         return last_words(list(self._said))
 
     def _clear_up(self) -> None:
-        self._process.wait()
+        if self._process.poll() is None:
+            since = self._killed_at or time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(GONE_SECONDS - (time.monotonic() - since), 0.1))
         with suppress(ProcessLookupError):  # what it left behind may hold its accelerators
             os.killpg(self._process.pid, signal.SIGKILL)
         self._reader.join(2)  # a process that it left behind may hold the other end
