@@ -6,7 +6,9 @@ Each step is a process of its own with an HF_HOME of its own, as three pods have
 from __future__ import annotations
 
 import io
+import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,11 +55,23 @@ def hub(rows: bytes) -> Iterator[Hub]:
     served.close()
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    """Starts the pods' processes."""
+    command = [sys.executable, Path(__file__).parent / "pod_nursery.py"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
 class Pods:
     """Runs the steps of a run as pods would: each in a process with an HF_HOME."""
 
-    def __init__(self, workbench: Any, hub: Hub) -> None:
-        self.hub, self.folder = hub, workbench.folder
+    def __init__(self, workbench: Any, hub: Hub, nursery: subprocess.Popen[str]) -> None:
+        self.hub, self.folder, self.nursery = hub, workbench.folder, nursery
         custom = dict(workbench.run().files["easy-vqa"])
         task = custom["easy_vqa.yaml"]
         begin, end = task.index("dataset_path:"), task.index("test_split:")
@@ -70,33 +84,31 @@ class Pods:
             benchmarks=[{"benchmarkRef": {"name": "easy-vqa"}, "limit": QUESTIONS}],
         )
 
-    def step(self, step: str, kind: str, home: Path | None = None) -> Any:
+    def step(self, step: str, kind: str, home: Path | None = None, *options: str) -> Any:
         """Run a step to its end; its outcome. home: what is mounted at HF_HOME."""
         home = home or self.folder / f"hf-{step}"
         workspace = self.run.workspace / step
         run = replace(self.run, workspace=workspace, spool=workspace / "spool")
-        command = [sys.executable, "-m", "evalrun_runner", *local.arguments(run, step)]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
             "HF_HOME": str(home),
             "HF_ENDPOINT": self.hub.address,
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
-        with run.log.open("wb") as log:
-            subprocess.run(
-                [*command, "--cache", kind],
-                env=environment,
-                stdout=log,
-                stderr=log,
-                timeout=120,
-            )
+        arguments = [*local.arguments(run, step), "--cache", kind, *options]
+        asked = {"arguments": arguments, "environment": environment, "log": str(run.log)}
+        self.nursery.stdin.write(f"{json.dumps(asked)}\n")
+        self.nursery.stdin.flush()
+        ready, _, _ = select.select([self.nursery.stdout], [], [], 240)
+        assert ready, f"{step} does not end"
+        assert self.nursery.stdout.readline() == "ended\n"
         return TerminationMessage.model_validate_json(run.termination.read_bytes())
 
 
 def test_documents_reach_answer_and_score_when_the_hub_has_moved_and_lost_them(
-    workbench: Any, hub: Hub
+    workbench: Any, hub: Hub, nursery: Any
 ) -> None:
-    pods = Pods(workbench, hub)
+    pods = Pods(workbench, hub, nursery)
     weights = hub.repository("models", MODEL)
     locked = weights.branches["main"]
     outcome = pods.step("prepare", "pod")
@@ -109,7 +121,7 @@ def test_documents_reach_answer_and_score_when_the_hub_has_moved_and_lost_them(
     weights.commit(files_of(MODELS / "half"))
     del hub.repositories["datasets", DATASET]
     hub.cut = 1
-    outcome = pods.step("answer", "pod")
+    outcome = pods.step("answer", "pod", None, "--worker", "0")  # and starts no process for it
     assert (outcome.outcome, outcome.computed) == ("Succeeded", QUESTIONS), outcome
     assert hub.cut == 0
     assert hub.served["optimizer.bin"] < 1.3 * LARGE, "a cut download began anew"
@@ -160,8 +172,10 @@ def damaged_part(workbench: Any, pods: Pods) -> Iterator[str]:
     store.put(part, whole)
 
 
-def test_a_shared_volume_is_filled_once_and_asks_the_hub_no_more(workbench: Any, hub: Hub) -> None:
-    pods, home = Pods(workbench, hub), workbench.folder / "volume"
+def test_a_shared_volume_is_filled_once_and_asks_the_hub_no_more(
+    workbench: Any, hub: Hub, nursery: Any
+) -> None:
+    pods, home = Pods(workbench, hub, nursery), workbench.folder / "volume"
     outcome = pods.step("prepare", "shared", home)
     assert outcome.outcome == "Succeeded", outcome
     assert hub.served["model.safetensors"] > 0, "the weights are to wait on the volume"
@@ -182,8 +196,10 @@ def test_a_shared_volume_is_filled_once_and_asks_the_hub_no_more(workbench: Any,
     assert list(workbench.store(pods.run).list("data/")) == []
 
 
-def test_a_revision_that_is_gone_and_a_hub_that_is_off(workbench: Any, hub: Hub) -> None:
-    pods = Pods(workbench, hub)
+def test_a_revision_that_is_gone_and_a_hub_that_is_off(
+    workbench: Any, hub: Hub, nursery: Any
+) -> None:
+    pods = Pods(workbench, hub, nursery)
     source = {"huggingFace": {"repo": MODEL, "revision": "v9"}}
     plan = pods.run.plan.document()
     plan["model"]["source"] = source
