@@ -17,7 +17,14 @@ RUNNER = [*PYTEST, "-m", "runner", *SHORT, "--show-capture=log"]
 """lmms-eval's progress bars would bury the rest."""
 LONG = [
     f"tests/runner/test_{name}.py"
-    for name in ("exactness", "request_kinds", "workers", "judges", "lmms_eval_runner")
+    for name in (
+        "exactness",
+        "request_kinds",
+        "workers",
+        "judges",
+        "lmms_eval_runner",
+        "data_ladder",
+    )
 ]
 """About half of the runner's tests by time: one lane; the others are the second."""
 
