@@ -20,14 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import zstandard
-
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
 from evalrun_api.reasons import PERMANENT
 from evalrun_runner.patience import patiently
-from evalrun_runner.segments import parse_records
+from evalrun_runner.segments import pack, parse_records
 from evalrun_runner.stores import Store
 
 log = logging.getLogger(__name__)
@@ -46,11 +44,6 @@ STOP_SECONDS = 8.0
 def spool_folder(root: Path, store_uri: str, prefix: str) -> Path:
     """Folder of the spool for one journal: `prefix` of the store at `store_uri` (with endpoint)."""
     return root / hashlib.sha256(f"{store_uri}\n{prefix}".encode()).hexdigest()[:32]
-
-
-def pack(lines: bytes) -> bytes:
-    """Lines as a segment's bytes, with a checksum."""
-    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
 
 
 class JournalWriter:

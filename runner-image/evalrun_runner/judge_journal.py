@@ -9,7 +9,6 @@ grows: whoever reads it, reads verdicts that count.
 from __future__ import annotations
 
 import fcntl
-import io
 import logging
 import os
 import threading
@@ -19,21 +18,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import zstandard
 from pydantic import ValidationError
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.judge import VERDICT_VERSION, Verdict
 from evalrun_api.reasons import ExitCode
+from evalrun_runner.segments import pack, unpacked
 from evalrun_runner.stores import Store
 
 log = logging.getLogger(__name__)
 
 SEGMENT_VERDICTS = 64
 SEGMENT_BYTES = 1 << 20
-MAX_SEGMENT_BYTES = 1 << 28
-"""Of one segment, unpacked; more is no segment of ours."""
 STORE_SECONDS = 120.0
 """How long a verdict may wait for a store that fails, before the step fails too."""
 
@@ -51,7 +48,7 @@ def read_verdicts(store: Store, prefix: str, run: str | None = None) -> Verdicts
     for key in store.list(prefix):
         data = store.get(key) if key.endswith(".jsonl.zst") else None
         if data is not None:
-            for verdict in _parse(_unpack(data, store.uri(key)), store.uri(key)):
+            for verdict in _parse(b"".join(unpacked(data, store.uri(key))), store.uri(key)):
                 before = found.setdefault((verdict.request, verdict.draw), verdict)
                 if verdict.run == run != before.run:
                     found[verdict.request, verdict.draw] = verdict
@@ -106,7 +103,7 @@ class VerdictWriter:
         pause = 0.5
         while True:
             try:
-                self._store.put(key, _pack(data))
+                self._store.put(key, pack(data))
                 break
             except EvalrunError as error:
                 passes = error.reason.exit_code is ExitCode.STORE
@@ -182,29 +179,15 @@ def adopt_verdicts(store: Store, prefix: str, spool: Path) -> int:
                 pass  # damage is found here, before it reaches the store
             key = f"{prefix}{path.stem}.jsonl.zst"
             stored = store.get(key)
-            known = set(_unpack(stored, store.uri(key)).splitlines()) if stored else set()
+            known = (
+                set(b"".join(unpacked(stored, store.uri(key))).splitlines()) if stored else set()
+            )
             lacking = [line for line in whole.splitlines() if line not in known]
             if lacking:  # under a name of its own: what is stored is never replaced by less
-                store.put(f"{prefix}{path.stem}a.jsonl.zst", _pack(b"\n".join([*lacking, b""])))
+                store.put(f"{prefix}{path.stem}a.jsonl.zst", pack(b"\n".join([*lacking, b""])))
                 adopted += 1
             path.unlink()
     return adopted
-
-
-def _pack(lines: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
-
-
-def _unpack(data: bytes, where: str) -> bytes:
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
-            lines = reader.read(MAX_SEGMENT_BYTES + 1)
-    except zstandard.ZstdError as error:
-        raise fail(reasons.CORRUPT_JOURNAL, where, f"it cannot be unpacked ({error})") from error
-    if len(lines) > MAX_SEGMENT_BYTES:
-        what = f"it unpacks to more than {MAX_SEGMENT_BYTES} bytes"
-        raise fail(reasons.CORRUPT_JOURNAL, where, what)
-    return lines
 
 
 def _parse(lines: bytes, where: str) -> Iterator[Verdict]:

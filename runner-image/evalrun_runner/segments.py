@@ -78,7 +78,7 @@ def read_entries(store: Store, prefix: str) -> Iterator[Entry]:
 
 def read_segment(data: bytes, where: str) -> Iterator[Record]:
     """The records of a segment. A torn end is tolerated; damage is an error that names `where`."""
-    yield from _records(_lines(_unpacked(data, where)), where)
+    yield from _records(_lines(unpacked(data, where)), where)
 
 
 def parse_records(text: bytes, where: str) -> Iterator[Record]:
@@ -95,7 +95,7 @@ def _segments(store: Store, prefix: str) -> Iterator[tuple[Iterator[bytes], str]
     ):
         if data is not None:  # else deleted between listing and reading
             where = store.uri(key)
-            yield _unpacked(data, where), where
+            yield unpacked(data, where), where
 
 
 def _fetched(
@@ -118,7 +118,12 @@ def _fetched(
                 future.cancel()
 
 
-def _unpacked(data: bytes, where: str) -> Iterator[bytes]:
+def pack(lines: bytes) -> bytes:
+    """Lines as a segment's bytes, with a checksum."""
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
+
+
+def unpacked(data: bytes, where: str) -> Iterator[bytes]:
     """The segment's text, piece by piece."""
     size = 0
     try:

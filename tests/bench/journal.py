@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.reporting import bench
 from evalrun_api.journal import Record, TokenUsage
-from evalrun_runner.journal import pack
+from evalrun_runner.segments import pack
 from evalrun_runner.stores import FolderStore, Store
 
 MAX_SECONDS, MAX_GIB = 10.0, 1.0

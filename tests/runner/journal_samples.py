@@ -6,8 +6,8 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
 from evalrun_runner.answers import read_answers
-from evalrun_runner.journal import pack
 from evalrun_runner.request_list import Request
+from evalrun_runner.segments import pack
 from evalrun_runner.stores import MAX_OBJECT_BYTES, FolderStore
 
 PREFIX = "answers/default/d/segments/"

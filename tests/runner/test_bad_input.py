@@ -19,7 +19,7 @@ import pytest
 from evalrun_api.plan import RunPlan, StorePlan
 from evalrun_api.reasons import REASONS
 from evalrun_runner import journal, layout, local
-from evalrun_runner.journal import pack
+from evalrun_runner.segments import pack
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
