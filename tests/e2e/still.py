@@ -1,4 +1,4 @@
-"""Processes of the node held still: those of a pod, or the kubelet.
+"""Processes of the node held still or killed: those of a pod, or the kubelet.
 
 A pod that is held still keeps its shard unfinished for as long as a test needs, and what is sent to
 it meanwhile (SIGTERM) waits for it.
@@ -30,6 +30,14 @@ def let_go(uid: str) -> None:
     """Let a pod go on."""
     for process in pod_processes(uid):
         process.send(signal.SIGCONT)
+
+
+def kill(uid: str) -> None:
+    """Kill what a pod runs. Its sandbox, which is the kubelet's, goes on."""
+    for process in pod_processes(uid):
+        with suppress(OSError):
+            if b"evalrun_runner" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                process.send(signal.SIGKILL)
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from answers import (
     stored,
     watching,
 )
+from losses import evict, exhaust, name_of, preempt, uid, until, urgency
 from space import DOCUMENTS, Space, assert_equal
 from still import let_go, without_kubelet
 from witness import witness
@@ -30,9 +29,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]
 SHARDS = 4
 FLUSH_SECONDS = 5
 CHUNK = 16
-URGENT = "e2e-urgent"
-FILL_MEMORY = ("sh", "-c", "head -c 4G /dev/zero > /dev/shm/filling")
-"""More than the pod may have; its processes are killed, the largest first."""
 SOON_GIVEN_UP = {
     "key": "node.kubernetes.io/unreachable",
     "operator": "Exists",
@@ -44,23 +40,6 @@ SOON_GIVEN_UP = {
 Doc = dict[str, Any]
 
 
-def until(what: str, true: Callable[[], Any], seconds: float = 60, pause: float = 0.3) -> Any:
-    """Wait until something holds; it."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(pause)
-    return found
-
-
-def uid(pod: Doc) -> str:
-    return str(pod["metadata"]["uid"])
-
-
-def name_of(pod: Doc) -> str:
-    return str(pod["metadata"]["name"])
-
-
 def is_going(pod: Doc) -> bool:
     return "deletionTimestamp" in pod["metadata"]
 
@@ -68,53 +47,6 @@ def is_going(pod: Doc) -> bool:
 def is_running(pod: Doc) -> bool:
     states = pod["status"].get("containerStatuses") or [{}]
     return "running" in states[0].get("state", {})
-
-
-@contextmanager
-def urgency(space: Space) -> Iterator[None]:
-    """A priority class above that of every run."""
-    document = {
-        "apiVersion": "scheduling.k8s.io/v1",
-        "kind": "PriorityClass",
-        "metadata": {"name": URGENT},
-        "value": 1000,
-    }
-    space.kubectl("apply", "-f", "-", input=json.dumps(document))
-    try:
-        yield
-    finally:
-        space.kubectl("delete", "priorityclass", URGENT)
-
-
-def preempt(space: Space) -> None:
-    """Have a pod come for a moment that is more urgent, and takes one of the GPUs."""
-    container = {
-        "name": "urgent",
-        "image": "lmms-eval.io/runner:dev",
-        "command": ["/bin/true"],
-        "resources": {"limits": {"nvidia.com/gpu": "1"}},
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "urgent"},
-        "spec": {
-            "priorityClassName": URGENT,
-            "restartPolicy": "Never",
-            "containers": [container],
-        },
-    }
-    space.kubectl("apply", "-f", "-", input=json.dumps(pod))
-
-
-def evict(space: Space, pod: Doc) -> None:
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": name_of(pod), "namespace": space.namespace},
-    }
-    path = f"/api/v1/namespaces/{space.namespace}/pods/{name_of(pod)}/eviction"
-    space.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
 
 
 def test_a_run_loses_four_pods_in_four_ways_and_no_answer(
@@ -148,13 +80,7 @@ def test_a_run_loses_four_pods_in_four_ways_and_no_answer(
         evicted, starved, given_up = (pod for pod in first.values() if uid(pod) != uid(preempted))
         evict(space, evicted)
         let_go(uid(evicted))
-        space.kubectl("exec", name_of(starved), "--", *FILL_MEMORY, check=False)
-        until(
-            "one is out of memory",
-            lambda: any(
-                ended(pod).get("reason") == "OOMKilled" for pod in space.pods(name, "answer")
-            ),
-        )
+        exhaust(space, starved)
         until("all four are there", lambda: len(running(space, name)) == SHARDS)
         disturbed = clock()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_stub import KEY, Judge
 
 from evalrun_api.errors import EvalrunError
 from evalrun_api.judge import JudgeSpec, Verdict
@@ -32,6 +31,7 @@ from evalrun_runner.judge_request import judge_request
 from evalrun_runner.judge_server import Answered, Failed, JudgeServer, delay, failed, retry_after
 from evalrun_runner.judge_survey import survey, tasks_folder
 from evalrun_runner.stores import FolderStore
+from judged.server import KEY, Judge
 
 pytestmark = pytest.mark.runner
 

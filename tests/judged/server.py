@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -28,13 +29,15 @@ class Judge:
     connection is closed and nothing is sold.
     """
 
-    def __init__(self, failing: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, failing: float = 0.0, seed: int = 0, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.failing = failing
         self.refusing: int | None = None
         self.quotes_key = False
         self.at: Callable[[int], bool] = lambda number: True
         self.sold: Counter[str] = Counter()
         self.failed = 0
+        self.first_heard: datetime | None = None
         self.keys: set[str] = set()
         self.models: set[str] = set()
         self.paths: set[str] = set()
@@ -47,7 +50,7 @@ class Judge:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{self.host}:{self.port}/v1"
 
     def hear(self, at: Callable[[int], bool]) -> None:
         """Count arrivals anew, and tell of each."""
@@ -59,7 +62,7 @@ class Judge:
 
     @contextmanager
     def open(self) -> Iterator[Judge]:
-        server = _Server(("127.0.0.1", self.port), _handler(self))
+        server = _Server((self.host, self.port), _handler(self))
         self.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -74,6 +77,7 @@ class Judge:
         """How this request fails, if it does."""
         with self._lock:
             self._arrived += 1
+            self.first_heard = self.first_heard or datetime.now(UTC)
             number = self._arrived
             unlucky = self._random.random() < self.failing
             kind = self._random.choice(["500", "429", "reset", "cut", "empty"])

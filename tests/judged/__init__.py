@@ -1,0 +1,1 @@
+"""A benchmark that a judge scores, and the judge."""
