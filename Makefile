@@ -75,7 +75,7 @@ format: $(STAMP) ## Format the code
 
 .PHONY: generate
 generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs
-	$(BIN)/python -m evalrun_runner.generate_index
+	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
 

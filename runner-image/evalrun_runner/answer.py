@@ -7,9 +7,9 @@ import logging
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.lock import Lock, answers_digest
-from evalrun_runner import data_ladder, weights
+from evalrun_runner.data import ladder, weights
 from evalrun_runner.setting import Setting
-from evalrun_runner.watchdog import Stalled, Watchdog, end_process
+from evalrun_runner.workers.watchdog import Stalled, Watchdog, end_process
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def answer(setting: Setting, *, supervised: bool) -> None:
     lock = setting.read_lock()
     with setting.holding_accelerators():
         if setting.weights is None:  # for a worker its supervisor has
-            data_ladder.obtain(setting)
+            ladder.obtain(setting)
         source = setting.weights or _checked_weights(setting, lock)
         report.locked(lock)
         if setting.shard is None and setting.worker is None:
@@ -33,7 +33,7 @@ def answer(setting: Setting, *, supervised: bool) -> None:
             for task in (task for group in lock.groups for task in group.tasks):
                 report.expect(task.name, task.requests)
         if supervised:
-            from evalrun_runner.supervisor import supervise
+            from evalrun_runner.workers.supervisor import supervise
 
             log.info("starting workers", extra={"workers": plan.workers})
             supervise(setting, lock, source)
@@ -43,7 +43,7 @@ def answer(setting: Setting, *, supervised: bool) -> None:
 
 def _answer_here(setting: Setting, lock: Lock, source: str) -> None:
     """Answer in this process, under the watch over a stall."""
-    from evalrun_runner.share import answer_share
+    from evalrun_runner.answering.share import answer_share
 
     def end(error: EvalrunError) -> None:
         reason = error.reason

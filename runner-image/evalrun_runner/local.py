@@ -25,7 +25,7 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout
-from evalrun_runner.data_index import DataRecord
+from evalrun_runner.data.index import DataRecord
 from evalrun_runner.stores import Store, StoredObject, open_store
 
 __all__ = [

@@ -31,18 +31,19 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import StepName
 from evalrun_api.reading import read
 from evalrun_api.reasons import ExitCode
-from evalrun_runner import data_ladder, given_secrets, layout, logs
+from evalrun_runner import given_secrets, layout, logs
+from evalrun_runner.data import ladder
 from evalrun_runner.environment import adopt_env_from
-from evalrun_runner.in_hand import Hand
-from evalrun_runner.judging import Judges, judges_led
-from evalrun_runner.mailbox import Mailbox
+from evalrun_runner.judges.judging import Judges, judges_led
 from evalrun_runner.places import CacheKind, Places
 from evalrun_runner.report import MAX_REVISION, Report
 from evalrun_runner.serve import serve
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped, StopRequest, stop_at_eof
 from evalrun_runner.stores import open_store
-from evalrun_runner.supervised import die_with_supervisor, tell_regularly
+from evalrun_runner.workers.in_hand import Hand
+from evalrun_runner.workers.mailbox import Mailbox
+from evalrun_runner.workers.supervised import die_with_supervisor, tell_regularly
 
 log = logging.getLogger("evalrun_runner")
 
@@ -184,7 +185,7 @@ def _work(
     for step in STEPS if options.step == "all" else (options.step,):
         logs.always["step"] = step
         if step == "score":
-            data_ladder.obtain(setting)
+            ladder.obtain(setting)
         _step(step, options, plan.workers)(setting)
         stop.raise_if_asked()
 

@@ -16,10 +16,11 @@ from evalrun_api.digests import canonical_json
 from evalrun_api.errors import fail
 from evalrun_api.lock import GroupLock, Lock, ModelLock, TaskLock, answers_digest
 from evalrun_api.plan import RunPlan, SettingsGroup
-from evalrun_runner import layout, weights
-from evalrun_runner.answers import read_answers
-from evalrun_runner.data_ladder import Packing
-from evalrun_runner.request_list import Request, by_task, combined, keyed
+from evalrun_runner import layout
+from evalrun_runner.data import weights
+from evalrun_runner.data.ladder import Packing
+from evalrun_runner.journal.reading import read_answers
+from evalrun_runner.journal.request_list import Request, by_task, combined, keyed
 from evalrun_runner.setting import Setting
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def prepare(setting: Setting) -> Lock:
     evaluator = setting.evaluator
     report.activity(f"checking the backend {plan.model.backend}")
     with setting.stage("start"):
-        from evalrun_runner.backend import backend_class
+        from evalrun_runner.harness.backend import backend_class
 
         backend_class(plan)
     groups = []
@@ -66,7 +67,7 @@ def prepare(setting: Setting) -> Lock:
 
 def census(setting: Setting, group: SettingsGroup) -> GroupLock:
     """Count and fingerprint the requests of a settings group."""
-    from evalrun_runner.backend import check_answers
+    from evalrun_runner.harness.backend import check_answers
 
     setting.report.activity(f"building the requests of {', '.join(group.tasks)}")
     evaluator = setting.evaluator
@@ -114,7 +115,7 @@ def _task_lock(
     loaded: dict[str, Any],
     documents: dict[str, Any],
 ) -> TaskLock:
-    from evalrun_runner.documents import documents_digest
+    from evalrun_runner.harness.digests import documents_digest
 
     split = requests[0].instance.metadata["split"]
     return TaskLock.model_validate(

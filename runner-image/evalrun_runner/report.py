@@ -17,8 +17,8 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
 from evalrun_api.status import StageSeconds
 from evalrun_api.termination import TerminationMessage
-from evalrun_runner.mailbox import Mailbox, TaskCounts, WorkerState
-from evalrun_runner.merging import Sums
+from evalrun_runner.workers.mailbox import Mailbox, TaskCounts, WorkerState
+from evalrun_runner.workers.merging import Sums
 
 log = logging.getLogger(__name__)
 

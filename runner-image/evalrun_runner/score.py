@@ -18,16 +18,22 @@ from evalrun_api.manifest import Manifest, Provenance
 from evalrun_api.plan import SettingsGroup
 from evalrun_api.status import StageSeconds
 from evalrun_runner import layout
-from evalrun_runner.answers import Answers, answer_to, read_answers
+from evalrun_runner.answering.share import verify
+from evalrun_runner.answering.trust import (
+    Tally,
+    answer_counts,
+    are_trusted,
+    determinism,
+    is_trusted,
+)
 from evalrun_runner.failures import describe
-from evalrun_runner.judging import scoring
-from evalrun_runner.request_list import keyed
-from evalrun_runner.results import headline_scores, store_results
-from evalrun_runner.segments import read_records
+from evalrun_runner.harness.results import headline_scores, store_results
+from evalrun_runner.journal.reading import Answers, answer_to, read_answers
+from evalrun_runner.journal.request_list import keyed
+from evalrun_runner.journal.segments import read_records
+from evalrun_runner.journal.visual_thought import KeptImages
+from evalrun_runner.judges.judging import scoring
 from evalrun_runner.setting import Setting
-from evalrun_runner.share import verify
-from evalrun_runner.trust import Tally, answer_counts, are_trusted, determinism, is_trusted
-from evalrun_runner.visual_thought import KeptImages
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +130,7 @@ def replay(
     Answers that cannot support a score are refused before they are scored: many scorers fail on
     them, and a judge would be paid for nothing.
     """
-    from evalrun_runner.outputs import decode
+    from evalrun_runner.harness.outputs import decode
 
     documents: dict[str, Any] = {}
     asked: Counter[str] = Counter()

@@ -17,17 +17,17 @@ from evalrun_api.errors import fail
 from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_runner import layout
-from evalrun_runner.in_hand import Hand
+from evalrun_runner.journal.request_list import Request
 from evalrun_runner.places import Places, include_folder
 from evalrun_runner.report import Report
-from evalrun_runner.request_list import Request
 from evalrun_runner.stopping import StopRequest
 from evalrun_runner.stores import Store
-from evalrun_runner.watchdog import Watchdog
+from evalrun_runner.workers.in_hand import Hand
+from evalrun_runner.workers.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from evalrun_runner.evaluation import Evaluator
-    from evalrun_runner.judging import Judges
+    from evalrun_runner.harness.evaluation import Evaluator
+    from evalrun_runner.judges.judging import Judges
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Setting:
             self.report.activity("importing lmms-eval")
             with self.stage("start"):
                 from evalrun_runner import logs
-                from evalrun_runner.evaluation import Evaluator
+                from evalrun_runner.harness.evaluation import Evaluator
 
                 logs.adopt_loguru()
                 allow_code = self.plan.security.allow_code_execution

@@ -29,7 +29,7 @@ from bench.reporting import bench
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import StorePlan
 from evalrun_runner import layout, local
-from evalrun_runner.prefetch import MIB_VARIABLE
+from evalrun_runner.answering.prefetch import MIB_VARIABLE
 from evalrun_runner.stores import open_store
 
 NO_DEVICE = 3

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.reporting import bench
 from evalrun_api.journal import Record, TokenUsage
-from evalrun_runner.segments import pack
+from evalrun_runner.journal.segments import pack
 from evalrun_runner.stores import FolderStore, Store
 
 MAX_SECONDS, MAX_GIB = 10.0, 1.0
@@ -26,7 +26,7 @@ PREFIX = "answers/bench/0/segments/"
 OPEN = """
 import json, resource, sys, time
 from pathlib import Path
-from evalrun_runner.answers import read_index
+from evalrun_runner.journal.reading import read_index
 from evalrun_runner.stores import FolderStore
 store = FolderStore(Path(sys.argv[1]))
 before = resource.getrusage(resource.RUSAGE_SELF)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalrun_api.journal import Record, RequestKey
-from evalrun_runner.segments import parse_records, read_segment
+from evalrun_runner.journal.segments import parse_records, read_segment
 from evalrun_runner.stores import Store
 
 Identity = tuple[RequestKey, str]

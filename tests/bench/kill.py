@@ -32,7 +32,7 @@ from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import ExitCode
 from evalrun_runner import layout, local
-from evalrun_runner.journal import FLUSH_SECONDS
+from evalrun_runner.journal.writing import FLUSH_SECONDS
 from evalrun_runner.stores import Store, open_store
 
 Ending = Literal["kill", "term"]

@@ -22,7 +22,7 @@ from bench.media import photograph_run, write_photographs
 from bench.pairs import Timed, interleaved, ratios, run_ours, run_plain, same_scores
 from bench.reporting import bench
 from evalrun_api.plan import StorePlan
-from evalrun_runner.prefetch import MIB_VARIABLE
+from evalrun_runner.answering.prefetch import MIB_VARIABLE
 
 BOUNDS = {
     "wall_ratio": 1.02,

@@ -18,7 +18,7 @@ from still import hold
 
 from cluster.processes import without_proxy
 from evalrun_api.journal import Record
-from evalrun_runner.segments import read_segment
+from evalrun_runner.journal.segments import read_segment
 
 Doc = dict[str, Any]
 

@@ -32,7 +32,7 @@ from evalrun_api.profiles import builtin_profiles
 from evalrun_api.spec import EvaluationRun
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout, local
-from evalrun_runner.segments import read_segment
+from evalrun_runner.journal.segments import read_segment
 from evalrun_runner.stores import Store, open_store
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.journal import Record
-from evalrun_runner.answers import read_answers
-from evalrun_runner.request_list import Request
-from evalrun_runner.segments import pack
+from evalrun_runner.journal.reading import read_answers
+from evalrun_runner.journal.request_list import Request
+from evalrun_runner.journal.segments import pack
 from evalrun_runner.stores import MAX_OBJECT_BYTES, FolderStore
 
 PREFIX = "answers/default/d/segments/"

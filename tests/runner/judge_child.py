@@ -7,7 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-PRELOADED = ["evalrun_runner.evaluation", "evalrun_runner.score", "evalrun_runner.judge_server"]
+PRELOADED = [
+    "evalrun_runner.harness.evaluation",
+    "evalrun_runner.score",
+    "evalrun_runner.judges.server",
+]
 
 
 def start(arguments: list[str], environment: Mapping[str, str]) -> Any:

@@ -13,9 +13,9 @@ from journal_samples import PREFIX, Outage, put, record, request
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError
 from evalrun_api.journal import RequestKey
-from evalrun_runner.answers import Index, read_answers, read_index
-from evalrun_runner.request_list import Request
-from evalrun_runner.segments import pack, read_segment
+from evalrun_runner.journal.reading import Index, read_answers, read_index
+from evalrun_runner.journal.request_list import Request
+from evalrun_runner.journal.segments import pack, read_segment
 from evalrun_runner.stores import FolderStore
 
 pytestmark = pytest.mark.decisions

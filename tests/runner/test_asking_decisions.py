@@ -8,10 +8,17 @@ from typing import Any
 import pytest
 
 from evalrun_api.journal import RequestKey
-from evalrun_runner.batch_size import LONGEST_WAIT, BatchSize
-from evalrun_runner.complaints import Complaints
-from evalrun_runner.request_list import Request
-from evalrun_runner.worth import DEAD_REQUESTS, Failed, Streak, first_lists, judge, regroup
+from evalrun_runner.answering.batch_size import LONGEST_WAIT, BatchSize
+from evalrun_runner.answering.complaints import Complaints
+from evalrun_runner.answering.worth import (
+    DEAD_REQUESTS,
+    Failed,
+    Streak,
+    first_lists,
+    judge,
+    regroup,
+)
+from evalrun_runner.journal.request_list import Request
 
 
 def complaints(errors: int = 0, own: int = 0, **more: Any) -> Complaints:

@@ -18,8 +18,9 @@ import pytest
 
 from evalrun_api.plan import RunPlan, StorePlan
 from evalrun_api.reasons import REASONS
-from evalrun_runner import journal, layout, local
-from evalrun_runner.segments import pack
+from evalrun_runner import layout, local
+from evalrun_runner.journal import writing
+from evalrun_runner.journal.segments import pack
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
@@ -308,12 +309,12 @@ def test_a_store_folder_that_is_a_file(workbench: Any, refused: Any, tmp_path: P
 def test_a_store_that_fails_in_the_middle_loses_nothing(
     workbench: Any, refused: Any, s3: Any, start_s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "MAX_UNSTORED_SECONDS", 0.5)
-    defaults = (0.2, journal.FLUSH_BYTES)
-    monkeypatch.setattr(journal.JournalWriter.__init__, "__defaults__", defaults)
+    monkeypatch.setattr(writing, "MAX_UNSTORED_SECONDS", 0.5)
+    defaults = (0.2, writing.FLUSH_BYTES)
+    monkeypatch.setattr(writing.JournalWriter.__init__, "__defaults__", defaults)
     run = workbench.run(s3.plan(), **limited(2000))
     assert workbench.execute(run, "prepare").code == 0
-    from evalrun_runner import asking
+    from evalrun_runner.answering import asking
 
     once = asking.records
 
@@ -346,8 +347,9 @@ def test_a_full_disk(workbench: Any, show_message: Any, tmp_path: Path, data: Pa
     run = workbench.run(StorePlan(uri=(disk / "store").as_uri()), **limited(2000))
     # Two minutes of patience are for stores that come back; this one does not.
     impatient = (
-        "from evalrun_runner import journal, main, share; "
-        "journal.MAX_UNSTORED_SECONDS = share.MAX_UNSTORED_SECONDS = 2; main.main()"
+        "from evalrun_runner import main; from evalrun_runner.answering import share; "
+        "from evalrun_runner.journal import writing; "
+        "writing.MAX_UNSTORED_SECONDS = share.MAX_UNSTORED_SECONDS = 2; main.main()"
     )
     runner = shlex.join([sys.executable, "-c", impatient, *local.arguments(run, "all")])
     script = f"mount -t tmpfs -o size=40k none {disk} && exec {runner}"

@@ -69,7 +69,7 @@ def test_ctrl_c_loses_nothing_and_says_how_to_go_on(
 def test_the_index_of_names_is_that_of_the_installed_lmms_eval() -> None:
     written = Path(evalrun_api.__file__).parent / "data" / "lmms_eval_index.json"
     script = (
-        "import json; from evalrun_runner.generate_index import build_index; "
+        "import json; from evalrun_runner.harness.generate_index import build_index; "
         "print('INDEX' + json.dumps(build_index()))"
     )
     # In a process of its own: other tests register backends of their own in this one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -12,14 +13,14 @@ import pytest
 import zstandard
 
 from evalrun_api.errors import EvalrunError
-from evalrun_runner import amounts, data_archive, data_restore
-from evalrun_runner.data_archive import contents, part_key, present, upload
-from evalrun_runner.data_choice import TaskData, choose, task_data
-from evalrun_runner.data_index import ArchiveIndex, Contents, Member, Part
-from evalrun_runner.data_restore import restore
-from evalrun_runner.data_use import DataUse, watch
+from evalrun_runner.data import amounts
+from evalrun_runner.data.archive import contents, part_key, part_sizes, present, upload
+from evalrun_runner.data.choice import TaskData, choose, task_data
+from evalrun_runner.data.index import ArchiveIndex, Contents, Member, Part
+from evalrun_runner.data.restore import restore
+from evalrun_runner.data.use import DataUse, watch
+from evalrun_runner.data.weights_digest import SeenWeights, folder_digest, read_whole, recognised
 from evalrun_runner.stores import FolderStore
-from evalrun_runner.weights_digest import SeenWeights, folder_digest, read_whole, recognised
 
 pytestmark = pytest.mark.runner
 
@@ -124,8 +125,8 @@ def test_on_a_cache_of_many_only_what_was_opened_counts(home: Path) -> None:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (data_archive, data_restore):
-        monkeypatch.setattr(module, "PART_BYTES", 2048)
+    for module in ("archive", "restore"):
+        monkeypatch.setattr(f"evalrun_runner.data.{module}.PART_BYTES", 2048)
 
 
 class Archive:
@@ -149,12 +150,12 @@ class Archive:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for entry, data in members:
                 tar.addfile(entry, io.BytesIO(data))
-        sizes = data_archive.part_sizes(self.what)
+        sizes = part_sizes(self.what)
         raw = file.getvalue()[: sum(sizes)].ljust(sum(sizes), b"\0")
         parts, start = [], 0
         for number, size in enumerate(sizes):
             packed = zstandard.ZstdCompressor().compress(raw[start : start + size])
-            digest = data_archive.hashlib.sha256(packed).hexdigest()
+            digest = hashlib.sha256(packed).hexdigest()
             self.store.put(part_key(self.folder, number, digest), packed)
             parts.append(Part(sha256=digest, size=size))
             start += size
@@ -255,7 +256,7 @@ def test_a_part_that_would_unpack_to_more_than_it_says_is_refused(
 ) -> None:
     archive.upload()
     bomb = zstandard.ZstdCompressor().compress(bytes(50_000_000))
-    digest = data_archive.hashlib.sha256(bomb).hexdigest()
+    digest = hashlib.sha256(bomb).hexdigest()
     archive.store.put(part_key(archive.folder, 0, digest), bomb)
     key = f"{archive.folder}/index.json"
     index = ArchiveIndex.model_validate_json(archive.store.get(key) or b"")
@@ -293,7 +294,7 @@ def test_progress_says_how_many_bytes_of_all(archive: Archive, tmp_path: Path) -
     told: list[str] = []
     restore(archive.store, archive.folder, archive.what.archive, tmp_path / "o", told.append)
     assert told[-1].startswith("restoring the documents, ")
-    total = sum(data_archive.part_sizes(archive.what))
+    total = sum(archive.part_sizes(archive.what))
     assert told[-1].endswith(f"{amounts.readable(total)} of {amounts.readable(total)}")
 
 

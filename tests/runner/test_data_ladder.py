@@ -22,7 +22,7 @@ from hub_server import Hub, files_of
 
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout, local
-from evalrun_runner.data_index import ArchiveIndex, DataRecord
+from evalrun_runner.data.index import ArchiveIndex, DataRecord
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 

@@ -23,8 +23,8 @@ from evalrun_api.manifest import Manifest
 from evalrun_api.plan import RunPlan
 from evalrun_api.reasons import REASONS
 from evalrun_runner import layout, local
+from evalrun_runner.journal.segments import read_records
 from evalrun_runner.logs import WithoutBars
-from evalrun_runner.segments import read_records
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
@@ -302,10 +302,10 @@ def test_a_benchmark_that_only_marks_is_not_trusted(bench: Bench) -> None:
 
 
 def test_errors_of_other_parts_are_not_blamed_on_the_backend() -> None:
-    from evalrun_runner.complaints import Ear
+    from evalrun_runner.answering.complaints import Ear
 
     with Ear("lmms_eval.models.chat.llava_hf").listening() as complaints:
-        logging.getLogger("evalrun_runner.journal").error("answers wait in the spool")
+        logging.getLogger("evalrun_runner.journal.writing").error("answers wait in the spool")
         logging.getLogger("botocore.httpsession").error("connection refused")
     assert (complaints.errors, complaints.own) == (0, 0)
 
@@ -313,7 +313,7 @@ def test_errors_of_other_parts_are_not_blamed_on_the_backend() -> None:
 def test_a_backend_that_logs_without_end_costs_no_memory() -> None:
     from loguru import logger
 
-    from evalrun_runner.complaints import MAX_KEPT, MAX_LENGTH, Ear
+    from evalrun_runner.answering.complaints import MAX_KEPT, MAX_LENGTH, Ear
 
     library = logging.getLogger("transformers.made-up")
     with Ear("hostile_backends").listening() as complaints:

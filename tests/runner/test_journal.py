@@ -17,10 +17,10 @@ from journal_samples import PREFIX, Outage, documents, record, request
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
-from evalrun_runner import journal
-from evalrun_runner.answer_files import get_file, put_file
-from evalrun_runner.answers import read_answers, read_index
-from evalrun_runner.journal import JournalWriter, adopt, spool_folder
+from evalrun_runner.journal import writing
+from evalrun_runner.journal.answer_files import get_file, put_file
+from evalrun_runner.journal.reading import read_answers, read_index
+from evalrun_runner.journal.writing import JournalWriter, adopt, spool_folder
 
 pytestmark = pytest.mark.decisions
 
@@ -116,7 +116,7 @@ def test_a_passing_outage_is_outlived_and_a_lasting_one_fails_the_run(
     writer.flush()
     assert documents(store) == {0, 1}
 
-    monkeypatch.setattr(journal, "MAX_UNSTORED_SECONDS", 0.1)
+    monkeypatch.setattr(writing, "MAX_UNSTORED_SECONDS", 0.1)
     store.failing = fail(reasons.STORE_UNAVAILABLE, "s3://b", "the service is away")
     writer.append([record(2)])
     time.sleep(0.5)
@@ -145,8 +145,8 @@ import sys, time
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from evalrun_api.journal import Record
-from evalrun_runner.journal import JournalWriter
-from evalrun_runner.segments import read_segment
+from evalrun_runner.journal.writing import JournalWriter
+from evalrun_runner.journal.segments import read_segment
 from evalrun_runner.stores import FolderStore
 writer = JournalWriter(FolderStore(Path({str(store._root)!r})), {PREFIX!r},
                        Path({str(spool)!r}), "killed", flush_seconds=60)

@@ -27,9 +27,9 @@ import signal, sys, threading, time
 from pathlib import Path
 from evalrun_api.journal import Record
 from evalrun_api.plan import StorePlan
-from evalrun_runner.answers import read_index
-from evalrun_runner.journal import JournalWriter, adopt
-from evalrun_runner.request_list import Request
+from evalrun_runner.journal.reading import read_index
+from evalrun_runner.journal.writing import JournalWriter, adopt
+from evalrun_runner.journal.request_list import Request
 from evalrun_runner.stores import open_store
 
 endpoint, spool, prefix = sys.argv[1:]

@@ -18,18 +18,19 @@ import pytest
 
 from evalrun_api.errors import EvalrunError
 from evalrun_api.judge import JudgeSpec, Verdict
-from evalrun_runner import given_secrets, judge_proxy, judge_variables
-from evalrun_runner.judge_desk import Desk, Failures
-from evalrun_runner.judge_journal import (
+from evalrun_runner import given_secrets
+from evalrun_runner.judges import variables
+from evalrun_runner.judges.desk import Desk, Failures
+from evalrun_runner.judges.proxy import JudgeProxy
+from evalrun_runner.judges.request import judge_request
+from evalrun_runner.judges.server import Answered, Failed, JudgeServer, delay, failed, retry_after
+from evalrun_runner.judges.survey import survey, tasks_folder
+from evalrun_runner.judges.verdicts import (
     SEGMENT_VERDICTS,
     VerdictWriter,
     adopt_verdicts,
     read_verdicts,
 )
-from evalrun_runner.judge_proxy import JudgeProxy
-from evalrun_runner.judge_request import judge_request
-from evalrun_runner.judge_server import Answered, Failed, JudgeServer, delay, failed, retry_after
-from evalrun_runner.judge_survey import survey, tasks_folder
 from evalrun_runner.stores import FolderStore
 from judged.server import KEY, Judge
 
@@ -149,7 +150,7 @@ def test_what_the_store_did_not_take_is_stored_by_the_next_process(tmp_path: Pat
     (tmp_path / "store").rename(tmp_path / "away")
     (tmp_path / "store").write_text("not a folder")
     with pytest.raises(EvalrunError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evalrun_runner.judge_journal.STORE_SECONDS", 0)
+        patch.setattr("evalrun_runner.judges.verdicts.STORE_SECONDS", 0)
         writer.keep(verdict(2))
     assert adopt_verdicts(store, "j/", tmp_path / "spool") == 0  # its process lives
     writer.close()
@@ -276,7 +277,7 @@ def test_a_stream_is_answered_as_one() -> None:
 def test_a_slow_verdict_begins_early_so_that_no_client_hangs_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(judge_proxy, "BLANK_SECONDS", 0.1)
+    monkeypatch.setattr("evalrun_runner.judges.proxy.BLANK_SECONDS", 0.1)
     with open_desk(Server(seconds=1.0)) as (desk, proxy, _):
         assert content(post(proxy, timeout=0.5)) == "1"
         desk.check()
@@ -353,23 +354,23 @@ def test_a_budget_of_requests_holds_for_threads_too() -> None:
 def test_tasks_see_the_proxy_and_the_backend_its_own_server() -> None:
     environment = {"OPENAI_API_KEY": "real", "AZURE_ENDPOINT": "https://azure", "PATH": "/bin"}
     before = dict(environment)
-    with judge_variables.led(environment, 80, "token", "m", keep=True):
+    with variables.led(environment, 80, "token", "m", keep=True):
         assert environment["OPENAI_API_KEY"] == "token"
         assert environment["AZURE_ENDPOINT"] == "http://127.0.0.1:80/token/v1/chat/completions"
         assert environment["MODEL_VERSION"] == "m"
-        with judge_variables.given(environment):
+        with variables.given(environment):
             assert environment["OPENAI_API_KEY"] == "real"
             assert "OPENAI_BASE_URL" not in environment
         worker = dict(environment)
         with (
-            judge_variables.led(worker, 9, "none", "m", keep=True),
-            judge_variables.given(worker),
+            variables.led(worker, 9, "none", "m", keep=True),
+            variables.given(worker),
         ):
             assert worker["OPENAI_API_KEY"] == "real"
             assert "MODEL_VERSION" not in worker
-        judge_variables.forget_given(environment)
+        variables.forget_given(environment)
         assert "real" not in environment.values()
-        with judge_variables.given(environment):
+        with variables.given(environment):
             assert environment["OPENAI_API_KEY"] == "token"
     assert environment == before
 

@@ -230,7 +230,7 @@ def test_a_verdict_that_a_task_could_not_get_never_becomes_a_score(
     reason: str,
     said: str,
 ) -> None:
-    monkeypatch.setattr("evalrun_runner.judge_desk.PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("evalrun_runner.judges.desk.PATIENCE_SECONDS", 1)
     judge.refusing = status
     outcome, run = score(judge)
     show_message(f"the judge answers {status}", outcome.message.message)

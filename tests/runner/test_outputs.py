@@ -41,7 +41,7 @@ def same(one: Any, other: Any) -> bool:
 
 def through_the_journal(output: Any) -> Any:
     from evalrun_api.journal import Record
-    from evalrun_runner.outputs import decode, encode
+    from evalrun_runner.harness.outputs import decode, encode
 
     response, usage = encode(output)
     record = Record(
@@ -93,7 +93,7 @@ def test_text_with_token_counts_survives() -> None:
 
 
 def test_what_has_no_form_is_refused() -> None:
-    from evalrun_runner.outputs import encode
+    from evalrun_runner.harness.outputs import encode
 
     for output in (object(), {"$tuple": 1}, {1: 2}, [b"bytes"]):
         with pytest.raises(TypeError, match="an answer holds"):
@@ -124,7 +124,7 @@ def test_what_has_no_form_is_refused() -> None:
 def test_what_fails_to_be_an_answer_is_recognised(output: Any, failure: str | None) -> None:
     from lmms_eval.api.instance import GenerationResult
 
-    from evalrun_runner.outputs import failure_of
+    from evalrun_runner.harness.outputs import failure_of
 
     assert failure_of(output) == failure
     if isinstance(output, str):

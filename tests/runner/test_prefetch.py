@@ -18,8 +18,8 @@ import PIL.Image
 import pytest
 
 from evalrun_api.journal import RequestKey
-from evalrun_runner.prefetch import Prefetcher, allowed_bytes, holds_images, size_of
-from evalrun_runner.request_list import Request
+from evalrun_runner.answering.prefetch import Prefetcher, allowed_bytes, holds_images, size_of
+from evalrun_runner.journal.request_list import Request
 
 pytestmark = pytest.mark.runner
 

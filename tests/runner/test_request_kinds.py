@@ -81,7 +81,7 @@ def test_a_run_killed_amid_conversations_goes_on_where_it_was(
 
 
 def _asked_keys(run: Any, lock: dict[str, Any]) -> list[Any]:
-    from evalrun_runner.segments import read_records
+    from evalrun_runner.journal.segments import read_records
 
     prefix = layout.segments(run.plan.run.namespace, lock["answers"])
     return [
@@ -152,7 +152,7 @@ def test_every_flag_of_lmms_evals_command_line_has_a_field_or_a_reason(
 
 
 def test_an_answer_cannot_have_any_file_of_the_machine_stored(tmp_path: Path) -> None:
-    from evalrun_runner.visual_thought import named_files
+    from evalrun_runner.journal.visual_thought import named_files
 
     secret, image = tmp_path / "token", tmp_path / "drawn.png"
     secret.write_text("s")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalrun_runner.request_list import chunks, combined, fingerprint, keyed
+from evalrun_runner.journal.request_list import chunks, combined, fingerprint, keyed
 
 pytestmark = pytest.mark.decisions
 

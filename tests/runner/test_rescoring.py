@@ -63,7 +63,7 @@ def test_a_moved_journal_of_an_interrupted_run_names_what_it_lacks_and_is_scored
 
 def tear_last_segment(run: local.LocalRun, folder: Path) -> None:
     """Replace the last segment by one that lacks its last record and the end of its frame."""
-    from evalrun_runner.segments import pack, read_segment
+    from evalrun_runner.journal.segments import pack, read_segment
 
     store = FolderStore(folder)
     lock = json.loads(store.get(layout.lock_of_run(run.plan.run)) or b"")

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from evalrun_api.errors import EvalrunError
-from evalrun_runner import local, watchdog
-from evalrun_runner.watchdog import Stalled, Watchdog
+from evalrun_runner import local
+from evalrun_runner.workers import watchdog
+from evalrun_runner.workers.watchdog import Stalled, Watchdog
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 

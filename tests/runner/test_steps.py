@@ -15,7 +15,7 @@ import pytest
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import StorePlan
 from evalrun_runner import layout
-from evalrun_runner.segments import pack, read_records
+from evalrun_runner.journal.segments import pack, read_records
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 

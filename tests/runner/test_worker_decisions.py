@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from evalrun_api.errors import EvalrunError
-from evalrun_runner import cgroup
-from evalrun_runner.accelerators import worker_environment
-from evalrun_runner.endings import MAX_IN_A_ROW, MAX_RESTARTS, ending, may_live_again
-from evalrun_runner.last_words import last_words, words
-from evalrun_runner.mailbox import InHand, Mailbox, TaskCounts, WorkerState
-from evalrun_runner.merging import Counts, Lives, merge
-from evalrun_runner.poison import Death, judge
+from evalrun_runner.workers import cgroup
+from evalrun_runner.workers.accelerators import worker_environment
+from evalrun_runner.workers.endings import MAX_IN_A_ROW, MAX_RESTARTS, ending, may_live_again
+from evalrun_runner.workers.last_words import last_words, words
+from evalrun_runner.workers.mailbox import InHand, Mailbox, TaskCounts, WorkerState
+from evalrun_runner.workers.merging import Counts, Lives, merge
+from evalrun_runner.workers.poison import Death, judge
 
 pytestmark = pytest.mark.decisions
 

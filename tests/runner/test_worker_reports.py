@@ -12,12 +12,12 @@ from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, Sto
 from evalrun_api.sources import ModelSource, VolumePath
 from evalrun_api.spec import SeedSpec
 from evalrun_api.termination import TerminationMessage
-from evalrun_runner.mailbox import Mailbox, WorkerState
-from evalrun_runner.merging import Counts, Sums
 from evalrun_runner.places import Places
 from evalrun_runner.report import Report
 from evalrun_runner.setting import Setting
 from evalrun_runner.stores import open_store
+from evalrun_runner.workers.mailbox import Mailbox, WorkerState
+from evalrun_runner.workers.merging import Counts, Sums
 
 pytestmark = pytest.mark.decisions
 

@@ -14,10 +14,11 @@ import pytest
 
 from evalrun_api.journal import Record
 from evalrun_api.progress import Progress
-from evalrun_runner import endings, layout, local
-from evalrun_runner.mailbox import Mailbox
-from evalrun_runner.poison import Death
-from evalrun_runner.segments import read_segment
+from evalrun_runner import layout, local
+from evalrun_runner.journal.segments import read_segment
+from evalrun_runner.workers import endings
+from evalrun_runner.workers.mailbox import Mailbox
+from evalrun_runner.workers.poison import Death
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 

@@ -295,7 +295,7 @@ def _own_locks() -> None:
 
 @contextmanager
 def _fatal_journal(appends: int) -> Iterator[None]:
-    from evalrun_runner.journal import JournalWriter
+    from evalrun_runner.journal.writing import JournalWriter
 
     append, left = JournalWriter.append, [appends]
 
@@ -341,7 +341,7 @@ def forget_score(run: local.LocalRun) -> None:
 
 def swap_two_answers(run: local.LocalRun) -> str:
     """Damage the merge: exchange two different answers in one segment; the task they belong to."""
-    from evalrun_runner.segments import pack, read_segment
+    from evalrun_runner.journal.segments import pack, read_segment
 
     store = open_store(run.plan.store)
     lock = json.loads(store.get(layout.lock_of_run(run.plan.run)) or b"")

@@ -1,0 +1,1 @@
+"""Documents and weights: how they reach a step, checked and packed."""

@@ -1,0 +1,1 @@
+"""lmms-eval, as the runner drives it: tasks, backends, requests, and its own evaluation."""

@@ -1,0 +1,1 @@
+"""Several processes that answer in one pod, and what becomes of them."""
