@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,14 @@ def test_the_page_shows_the_example() -> None:
 
 
 @pytest.mark.runner
+def until_it_answers(runner: LMMSEvalRunner) -> None:
+    """Wait for its first answers: before them there is nothing to keep."""
+    deadline = time.monotonic() + 60
+    while (seen := runner._started().progress()) is None or not seen.computed:
+        assert time.monotonic() < deadline, runner.stdout
+        time.sleep(0.01)
+
+
 def test_an_evaluation_that_is_interrupted_and_started_again(tmp_path: Path, data: Path) -> None:
     config = {
         "gpu_device_id": "cpu",
@@ -228,6 +237,7 @@ def test_an_evaluation_that_is_interrupted_and_started_again(tmp_path: Path, dat
     for line in logs:
         if "model loaded" in line:
             break
+    until_it_answers(first)
     with pytest.raises(KeyboardInterrupt):
         logs.throw(KeyboardInterrupt)
     assert first.wait() == ExitCode.STOPPED
