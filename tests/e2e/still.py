@@ -36,7 +36,7 @@ def kill(uid: str) -> None:
     """Kill what a pod runs. Its sandbox, which is the kubelet's, goes on."""
     for process in pod_processes(uid):
         with suppress(OSError):
-            if b"evalrun_runner" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            if b"evalrun" in Path(f"/proc/{process.pid}/cmdline").read_bytes():
                 process.send(signal.SIGKILL)
 
 
