@@ -149,17 +149,18 @@ def test_a_run_survives_twenty_kills_of_the_operator_a_freeze_and_two_replicas(
     frozen.send_signal(signal.SIGCONT)
     assert frozen.wait(30) != 0, "a leader that lost its time goes on"
 
-    points = []
+    points: list[str] = []
+    held: list[str] = []
     for number in range(KILLS):
         operators.wait_until_it_leads(current)
         time.sleep(PAUSES[number % len(PAUSES)])  # while it lists, decides, writes, waits
         if number == ANSWERING_KILLS:
-            let_go(answering["metadata"]["uid"])
+            let_go(held.pop())
             space.until(name, "answered", lambda status: status["phase"] != "Answering")
         points.append(space.status(name).get("phase", "none"))
         if number == HELD_FROM:
-            (answering,) = space.pods(name, "answer")
-            hold(answering["metadata"]["uid"])
+            held += [pod["metadata"]["uid"] for pod in space.pods(name, "answer")]
+            hold(held[0])
         operators.kill(current)
         current = operators.start()
     killed_during = {phase: points.count(phase) for phase in dict.fromkeys(points)}
