@@ -21,6 +21,8 @@ FileName = Annotated[
 FileText = Annotated[str, StringConstraints(max_length=262_144)]
 MAX_FILES_BYTES = 900 * 1024
 """What fits into the ConfigMap that carries the files to the pods."""
+MAX_PLACEHOLDERS = 1000
+"""Each grows to the path of a folder, which may have more than a thousand characters."""
 
 
 class BenchmarkData(Document):
@@ -50,6 +52,11 @@ class BenchmarkSpec(Document):
         size = sum(len(name.encode()) + len(text.encode()) for name, text in self.files.items())
         if size > MAX_FILES_BYTES:
             raise ValueError(f"files hold {size} bytes; at most {MAX_FILES_BYTES} fit")
+        placeholders = sum(text.count(DATA_PLACEHOLDER) for text in self.files.values())
+        if placeholders > MAX_PLACEHOLDERS:
+            raise ValueError(
+                f"files hold {DATA_PLACEHOLDER} {placeholders} times; at most {MAX_PLACEHOLDERS}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,8 +24,14 @@ PLAIN_TAGS = frozenset(
     )
 )
 """All that is data. `tag:yaml.org,2002:python/…` is not: lmms-eval's loader looks names up."""
+NAMING = ("task", "tag", "group")
+"""Keys of a task file that say what it defines."""
 CODE_IN_TEMPLATE = re.compile(r"\{%|\{\{(?!-?\s*[A-Za-z_][A-Za-z0-9_]*\s*-?\}\})")
 """Any Jinja but `{{ name }}`: attributes and calls reach all of Python from a template."""
+
+
+MAX_YAML_CHARACTERS = 256 * 1024
+"""Of all files of a benchmark: a task has a few hundred, and to parse so many takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,19 @@ def inspect(files: Mapping[str, str]) -> TaskFiles:
     unreadable: dict[str, str] = {}
     waiting = [name for name in files if name.endswith(".yaml")]
     strange: list[tuple[str, str]] = []
+    parsed = 0
     while waiting:
         name = waiting.pop()
         if name in nodes or name in unreadable:
             continue
+        parsed += len(files[name])
         try:
+            if parsed > MAX_YAML_CHARACTERS:
+                raise ValueError(
+                    f"the benchmark's YAML has more than {MAX_YAML_CHARACTERS:,} characters in all"
+                )
             nodes[name], configs[name] = _parsed(files[name])
-        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - PyYAML's constructors raise anything
             unreadable[name] = str(getattr(error, "problem", None) or error)
             continue
         for included in _includes(nodes[name]):
@@ -96,11 +108,18 @@ def inspect(files: Mapping[str, str]) -> TaskFiles:
 
 
 def _parsed(text: str) -> tuple[yaml.Node, dict[Any, Any]]:
-    node = yaml.compose(text, yaml.SafeLoader)
-    if not isinstance(node, yaml.MappingNode):
-        raise ValueError("it holds no mapping")
-    check_size(node)
-    return node, yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError("it holds no mapping")
+        check_size(node)
+        config = loader.construct_document(node)
+    finally:
+        loader.dispose()
+    if not isinstance(config, dict):
+        raise ValueError(f"a tag makes it something else than a mapping: {node.tag}")
+    return node, config
 
 
 def _all(root: yaml.Node) -> Iterator[yaml.Node]:
@@ -150,10 +169,11 @@ def _names(configs: Mapping[str, dict[Any, Any]]) -> tuple[dict[str, str], dict[
     """Names that the .yaml files define, and those that their groups take in."""
     defined: dict[str, str] = {}
     referred: dict[str, str] = {}
+    known: dict[str, dict[str, Any]] = {}
     for file in sorted(configs):
         if not file.endswith(".yaml"):
             continue  # lmms-eval reads it as part of another file only
-        config = _with_included(file, configs, frozenset())
+        config = _with_included(file, configs, known)
         task = config.get("task")
         if isinstance(task, str):
             names = [task, *_texts(config.get("tag")), *_texts(config.get("group"))]
@@ -169,16 +189,23 @@ def _names(configs: Mapping[str, dict[Any, Any]]) -> tuple[dict[str, str], dict[
 
 
 def _with_included(
-    file: str, configs: Mapping[str, dict[Any, Any]], above: frozenset[str]
-) -> dict[Any, Any]:
-    """A file's keys over those of the files that it includes, of which the first wins."""
-    if file in above or file not in configs:
-        return {}
+    file: str, configs: Mapping[str, dict[Any, Any]], known: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What names a file's tasks: its own keys over those of the files that it includes.
+
+    Of these the first wins. known: by file, what was found before: files that include each other
+    have more ways through them than can be walked. In a circle, which lmms-eval cannot load, a file
+    that is being looked at counts as empty.
+    """
+    if file in known or file not in configs:
+        return known.get(file, {})
+    known[file] = {}
     config = configs[file]
-    merged: dict[Any, Any] = {}
+    merged: dict[str, Any] = {}
     for name in reversed(_texts(config.get("include"))):
-        merged.update(_with_included(name, configs, above | {file}))
-    return {**merged, **config}
+        merged.update(_with_included(name, configs, known))
+    known[file] = {**merged, **{key: config[key] for key in NAMING if key in config}}
+    return known[file]
 
 
 def _members(entries: Iterable[Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ Whatever fails is derived anew from what is observed then, so nothing here is un
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -76,6 +77,8 @@ class Executor:
         self._pacing = pacing
         self._now = now
         self._finished = finished
+        # A Benchmark's files may take a second to parse: beside all else, and one at a time.
+        self._parsing = asyncio.Lock()
 
     async def execute(self, key: RunKey, observed: Observed, plan: Plan) -> float | None:
         """Carry out a Plan.
@@ -214,7 +217,8 @@ class Executor:
             self._store.put_benchmark(uid, name, None)
             return
         try:
-            benchmark = read(Benchmark, found, f"Benchmark {name}: ")
+            async with self._parsing:
+                benchmark = await asyncio.to_thread(read, Benchmark, found, f"Benchmark {name}: ")
         except EvalrunError as error:
             # The API server's schema knows less: as good as none, with a reason.
             self._store.put_benchmark(uid, name, None)

@@ -181,3 +181,43 @@ def test_aliases_do_not_make_reading_slow() -> None:
     ]
     assert "100,000" in inspect({"a.yaml": "\n".join(lines)}).unreadable["a.yaml"]
     assert yaml.compose("\n".join(lines)) is not None
+
+
+def test_files_that_include_each_other_in_countless_ways_are_read_all_the_same() -> None:
+    names = [f"f{number}.yaml" for number in range(60)]
+    texts = {
+        name: f"tag: t{number}\ninclude: [{', '.join(names[number + 1 :])}]"
+        for number, name in enumerate(names)
+    }
+    found = inspect({**texts, "f0.yaml": f"task: a\n{texts['f0.yaml']}"})
+    assert found.defined == {"a": "f0.yaml", "t0": "f0.yaml"}
+
+
+def test_of_included_files_the_first_one_that_says_it_names_the_task() -> None:
+    files = {
+        "a.yaml": "include: [b, c]",
+        "b": "include: c\ntag: of-b",
+        "c": "task: of-c\ntag: of-c-too",
+    }
+    assert set(inspect(files).defined) == {"of-c", "of-b"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!x {task: a}", "!!set {task, a}", "x: !!bool maybe", "x: !!timestamp y"],
+)
+def test_a_file_whose_tags_make_no_sense_is_unreadable(text: str) -> None:
+    assert inspect({"a.yaml": text}).unreadable
+
+
+def test_more_yaml_than_a_benchmark_can_need_is_not_parsed() -> None:
+    large = "task: a\nx: [" + "a, " * 60_000 + "]"
+    found = inspect({"a.yaml": large, "b.yaml": large, "data.json": "x" * 800_000})
+    assert list(found.unreadable) == ["a.yaml"]
+    assert set(found.defined) == {"a"}
+
+
+def test_placeholders_are_not_there_to_fill_the_memory() -> None:
+    with pytest.raises(Refused) as refused:
+        benchmark({"a.yaml": "task: a", "data.txt": "${DATA}" * 1001})
+    assert "1001 times" in str(refused.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -323,6 +325,33 @@ def test_benchmarks_are_read_and_their_absence_noted(bench: Bench) -> None:
     assert found["none"] is None
     assert found["bad"] is None
     assert list(bench.observed.refused) == ["benchmark/bad"]
+
+
+def test_benchmarks_are_parsed_beside_the_event_loop_and_one_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[str] = []
+    most = 0
+
+    def slow(_kind: Any, _found: Doc, where: str) -> Any:
+        nonlocal most
+        at_work.append(threading.current_thread().name)
+        most = max(most, len(at_work))
+        time.sleep(0.02)
+        assert at_work.pop() != threading.main_thread().name
+        raise fail(reasons.INVALID_SPEC, where, "no benchmark")
+
+    async def read_two() -> None:
+        plans = [Plan(actions=(ReadBenchmarks((name,)),)) for name in ("vqa", "bad")]
+        observed = bench.observed
+        await asyncio.gather(*(bench.executor.execute(KEY, observed, plan) for plan in plans))
+
+    monkeypatch.setattr(executors, "read", slow)
+    for name in ("vqa", "bad"):
+        bench.api.add("benchmarks", {"metadata": {"name": name, "namespace": "team"}})
+    asyncio.run(read_two())
+    assert sorted(bench.observed.refused) == ["benchmark/bad", "benchmark/vqa"]
+    assert most == 1
 
 
 def test_a_status_conflict_reads_the_run_anew(bench: Bench) -> None:
