@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.definitions import defined_faults
 from evalrun_api.errors import Fault
-from evalrun_api.index import NameIndex, near
+from evalrun_api.index import MAX_HINTS, NameIndex, near
 from evalrun_api.policy import Policy
 from evalrun_api.profiles import GENERIC, ModelProfile, ResolvedModel
 from evalrun_api.spec import EvaluationRunSpec, GenerationSpec, ModelSpec, RequestedBenchmark
@@ -223,13 +223,10 @@ def custom_benchmarks(
         name = wanted.benchmark_ref.name
         custom = surroundings.benchmarks.get(name)
         if custom is None:
-            faults.append(
-                Fault(
-                    where,
-                    f"there is no Benchmark {name!r}; " + near(name, surroundings.benchmarks),
-                    "Give its file too, or apply it first",
-                )
-            )
+            what = f"there is no Benchmark {name!r}"
+            if len(faults) < MAX_HINTS:
+                what += "; " + near(name, surroundings.benchmarks)
+            faults.append(Fault(where, what, "Give its file too, or apply it first"))
             continue
         if custom.spec.has_code and not spec.security.allow_code_execution:
             faults.append(
@@ -257,16 +254,18 @@ def name_faults(
     spec: EvaluationRunSpec, index: NameIndex, customs: Mapping[str, Benchmark]
 ) -> list[Fault]:
     """Benchmarks that lmms-eval does not know, or that are asked for twice."""
-    faults = []
+    faults: list[Fault] = []
     seen: dict[str, int] = {}
     for position, wanted in enumerate(spec.benchmarks):
         where = f"spec.benchmarks[{position}]"
         if wanted.name is not None and wanted.name not in index.benchmarks:
+            what = f"lmms-eval {index.lmms_eval} has no task, group or tag {wanted.name!r}"
+            if len(faults) < MAX_HINTS:
+                what += "; " + near(wanted.name, index.benchmarks)
             faults.append(
                 Fault(
                     f"{where}.name",
-                    f"lmms-eval {index.lmms_eval} has no task, group or tag {wanted.name!r}; "
-                    + near(wanted.name, index.benchmarks),
+                    what,
                     "Use a name that lmms-eval knows, or define a Benchmark and use benchmarkRef",
                 )
             )

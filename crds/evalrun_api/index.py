@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class NameIndex(Document):
     tags: list[str]
     backends: Annotated[list[str], Field(min_length=1)]
 
-    @property
+    @cached_property
     def benchmarks(self) -> frozenset[str]:
         """Everything that may stand in `spec.benchmarks[].name`."""
         return frozenset(self.tasks) | frozenset(self.groups) | frozenset(self.tags)
@@ -37,6 +37,10 @@ def builtin_index() -> NameIndex:
     """The index of the pinned lmms-eval."""
     text = (resources.files("evalrun_api") / "data" / "lmms_eval_index.json").read_text()
     return NameIndex.model_validate(json.loads(text))
+
+
+MAX_HINTS = 5
+"""Of one list of faults. Each takes tens of milliseconds, and who names thousands knows why."""
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> str:

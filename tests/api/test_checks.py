@@ -241,3 +241,10 @@ def test_a_plan_of_32_kibibytes_is_made_and_a_larger_one_refused(
     assert len(canonical_json(largest.document())) == MAX_PLAN_BYTES
     (fault,) = faults(**spec(MAX_PLAN_BYTES - rest + 1))
     assert fault.what == f"the plan takes {MAX_PLAN_BYTES + 1} bytes; {MAX_PLAN_BYTES} fit"
+
+
+def test_of_a_hundred_unknown_names_the_first_few_come_with_a_hint(plan_run: Plan) -> None:
+    with pytest.raises(Refused) as refused:
+        plan_run(benchmarks=[{"name": f"mmee{number}"} for number in range(100)])
+    assert len(refused.value.faults) == 100
+    assert [("mean" in fault.what) for fault in refused.value.faults].count(True) == 5

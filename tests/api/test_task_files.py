@@ -221,3 +221,19 @@ def test_placeholders_are_not_there_to_fill_the_memory() -> None:
     with pytest.raises(Refused) as refused:
         benchmark({"a.yaml": "task: a", "data.txt": "${DATA}" * 1001})
     assert "1001 times" in str(refused.value)
+
+
+def test_of_thousands_of_names_that_nothing_defines_some_are_told(plan_run: Plan) -> None:
+    names = ", ".join(f"nobody_defines_{number}" for number in range(8_000))
+    found = faults(plan_run, benchmark({"a.yaml": f"group: a\ntask: [{names}]"}))
+    assert len(found) == 100
+    assert [("near" in fault.what) for fault in found].count(True) == 5
+
+
+def test_of_a_hundred_tasks_that_no_file_defines_the_first_few_come_with_a_hint(
+    plan_run: Plan,
+) -> None:
+    wanted = [f"b{number}" for number in range(100)]
+    found = faults(plan_run, benchmark({"a.yaml": "task: a"}, tasks=wanted))
+    assert len(found) == 100
+    assert [("near" in fault.what) for fault in found].count(True) == 5
