@@ -321,6 +321,6 @@ def _path(resource: Resource, namespace: str, name: str) -> str:
 def _document(raw: bytes) -> Doc:
     try:
         document: Doc = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unavailable("read an answer", text="it is no JSON") from error
     return document

@@ -17,7 +17,7 @@ from typing import Any
 from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.profiles import builtin_profiles
-from evalrun_operator import health, logs, memory, usage
+from evalrun_operator import health, logs, memory, nesting, usage
 from evalrun_operator.cluster import Cluster, find_cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import Doc, Ledger
@@ -234,6 +234,7 @@ class Operator:
 
 async def operate(config: OperatorConfig, host: str, port: int, lease_namespace: str | None) -> int:
     """Run a replica. The process' exit code. Raises `ApiError` if there is no cluster."""
+    nesting.allow()
     metrics = Metrics()
     leadership = Leadership(steady_clock)
     builtin_profiles(), builtin_index()  # a tenth of a second that the first run need not wait

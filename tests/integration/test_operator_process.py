@@ -156,6 +156,16 @@ def apply(api_server: ControlPlane, namespace: str, name: str) -> None:
     api_server.kubectl("create", "-f", "-", input=json.dumps(document))
 
 
+def apply_deep(api_server: ControlPlane, namespace: str, name: str, folder: Path) -> None:
+    """A run that is nested as deep as the API server reads; kubectl itself would not."""
+    run = {**RUN, "metadata": {"name": name}}
+    run["spec"] = {**RUN["spec"], "generation": {"extra": {"deep": "HERE"}}}
+    file = folder / "deep.json"
+    file.write_text(json.dumps(run).replace('"HERE"', "[" * 9_900 + "]" * 9_900))
+    runs = f"/apis/lmms-eval.io/v1alpha1/namespaces/{namespace}/evaluationruns"
+    api_server.kubectl("create", "--raw", runs, "-f", str(file))
+
+
 def get(api_server: ControlPlane, namespace: str, what: str, name: str) -> dict[str, Any] | None:
     done = api_server.kubectl("-n", namespace, "get", what, name, "-o", "json", check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
@@ -271,6 +281,26 @@ def test_a_job_of_someone_else_fails_the_run_and_is_left_alone(
     reasons = {c["type"]: c["reason"] for c in found["status"]["conditions"]}
     assert reasons["Failed"] == "NameTaken"
     assert get(api_server, namespace, "job", "one-prepare")
+
+
+def test_a_run_that_is_nested_as_deep_as_can_be_hinders_no_other(
+    api_server: ControlPlane, replicas: Replicas, namespace: str, tmp_path: Path
+) -> None:
+    apply_deep(api_server, namespace, "listed", tmp_path)
+    leader = replicas.start("leader")
+    apply_deep(api_server, namespace, "watched", tmp_path)
+    apply(api_server, namespace, "one")
+    until("the Job", lambda: get(api_server, namespace, "job", "one-prepare"), 10)
+    columns = ("-o", "custom-columns=:.metadata.name,:.status.phase", "--no-headers")
+
+    def phases() -> dict[str, str]:
+        told = api_server.kubectl("-n", namespace, "get", "evr", *columns).stdout
+        return dict(line.split() for line in told.splitlines())
+
+    until("the ends", lambda: [phases()[n] for n in ("listed", "watched")] == ["Failed"] * 2, 10)
+    assert not leader.lines("ERROR")
+    runs = f"/apis/lmms-eval.io/v1alpha1/namespaces/{namespace}/evaluationruns"
+    api_server.kubectl("delete", "--raw", runs)  # other tests read them all with plain Python
 
 
 def test_a_deleted_run_takes_everything_along(
