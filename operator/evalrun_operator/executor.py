@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from evalrun_api.benchmark import Benchmark
@@ -50,6 +50,9 @@ from evalrun_operator.store import Store, has_ended
 
 log = logging.getLogger(__name__)
 
+CROWDED_SECONDS = 2.0
+"""Until a run is told to have begun, while others wait for their first Job."""
+
 Finished = Callable[[Doc], None]
 """Told of a run whose end was just written."""
 
@@ -61,7 +64,7 @@ class Again(Exception):  # noqa: N818 - not a mishap
 class Executor:
     """Does what a Plan says.
 
-    now: wall clock in UTC, for Events.
+    now: wall clock in UTC, for Events. crowded: whether other runs wait for a worker.
     """
 
     def __init__(
@@ -71,12 +74,14 @@ class Executor:
         pacing: Pacing,
         now: Callable[[], datetime],
         finished: Finished,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._pacing = pacing
         self._now = now
         self._finished = finished
+        self._crowded = crowded
         # A Benchmark's files may take a second to parse: beside all else, and one at a time.
         self._parsing = asyncio.Lock()
 
@@ -92,6 +97,8 @@ class Executor:
             if not isinstance(action, DeleteJob):
                 await self._do(key, observed.run, action)
                 learnt = learnt or isinstance(action, ReadSnapshot | ReadBenchmarks)
+        if self._may_be_told_later(observed, plan, deletes) and self._crowded():
+            return CROWDED_SECONDS
         again = plan.requeue_after
         written = None
         if plan.status is not None and plan.status != observed.run.get("status"):
@@ -117,6 +124,17 @@ class Executor:
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
         ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again
+
+    def _may_be_told_later(
+        self, observed: Observed, plan: Plan, deletes: Sequence[DeleteJob]
+    ) -> bool:
+        """Whether a run has its first Job now, and only its status is left to write.
+
+        The next look finds the Job and writes the same, with what has become of the pod by then:
+        as it would had the process ended here.
+        """
+        created = any(isinstance(action, CreateJob) for action in plan.actions)
+        return created and not deletes and not observed.run.get("status")
 
     async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
         match action:

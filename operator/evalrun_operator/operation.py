@@ -95,7 +95,14 @@ class Operator:
         self.controller = Controller(
             self.store,
             self.queue,
-            Executor(cluster, self.store, pacing, utc_now, metrics.count_finished),
+            Executor(
+                cluster,
+                self.store,
+                pacing,
+                utc_now,
+                metrics.count_finished,
+                lambda: self.queue.is_crowded,
+            ),
             reconcile,
             config,
             metrics,

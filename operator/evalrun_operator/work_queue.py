@@ -117,6 +117,12 @@ class WorkQueue:
         now = self._clock()
         return sum(1 for due in self._due.values() if due <= now)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a key is due for which there is no worker."""
+        self._prune()
+        return bool(self._heap) and self._heap[0][0] <= self._clock() and not self._waiters
+
     def longest_wait(self) -> float:
         """Seconds by which the key that is due longest is late."""
         return max(self._clock() - min(self._due.values(), default=self._clock()), 0.0)

@@ -49,6 +49,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.time = 0.0
+        self.crowded = False
         self.api = FakeApi()
         self.store = Store(lambda pod: Ledger(failures=1), lambda: self.time)
         self.store.put("EvaluationRun", self.api.add("evaluationruns", run()))
@@ -59,6 +60,7 @@ class Bench:
             Pacing(30.0, lambda: self.time),
             lambda: NOW,
             self.finished.append,
+            lambda: self.crowded,
         )
 
     @property
@@ -111,6 +113,33 @@ def test_creates_come_first_then_the_status_then_deletes_then_events(bench: Benc
         "delete jobs",
         "create events",
     ]
+
+
+def test_while_others_wait_a_run_gets_its_first_job_and_is_told_of_it_later(bench: Bench) -> None:
+    bench.crowded = True
+    again = bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True, requeue_after=600.0)
+    assert again == 2.0
+    assert bench.api.writes() == ["create jobs one-answer"]
+    bench.do(status=WORKING, urgent=True, events=(Event("Normal", "Answering", "at work"),))
+    assert [entry.rsplit(" ", 1)[0] for entry in bench.api.writes()[1:]] == [
+        "patch evaluationruns",
+        "create events",
+    ]
+
+
+def test_however_many_wait_a_run_that_was_told_of_before_is_told_of_at_once(bench: Bench) -> None:
+    bench.do(status={"phase": "Preparing"}, urgent=True)
+    bench.crowded = True
+    bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert bench.observed.run["status"] == WORKING
+
+
+def test_however_many_wait_what_is_to_be_deleted_is_deleted_at_once(bench: Bench) -> None:
+    old = bench.api.add("jobs", job("one-old", "job-0"))
+    bench.store.put("Job", old)
+    bench.crowded = True
+    bench.do(CreateJob(fresh_job()), DeleteJob("one-old", "job-0"), status=WORKING, urgent=True)
+    assert "delete jobs one-old" in bench.api.writes()
 
 
 def test_what_was_written_is_known_at_once(bench: Bench) -> None:

@@ -214,3 +214,21 @@ def test_closing_ends_all_waiting() -> None:
             await queue.get()
 
     play(scene())
+
+
+def test_it_is_crowded_while_a_key_is_due_and_no_worker_is_free() -> None:
+    async def scene() -> None:
+        queue = new_queue()
+        assert not queue.is_crowded
+        queue.add(A)
+        queue.add(B, after=60)
+        assert queue.is_crowded
+        assert await queue.get() == A
+        assert not queue.is_crowded
+        waiting = asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        queue.add(B)
+        assert await waiting == B
+        assert not queue.is_crowded
+
+    play(scene())
