@@ -6,6 +6,7 @@ Whatever a pod answers is untrusted, and completion never depends on it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 MAX_SKIPS: Final = 32
 """Intervals for which a pod is left alone at most that failed to answer again and again."""
+
+
+QUICK_SECONDS: Final = 0.5
+"""A pod that takes longer is slow from then on: slow ones wait for each other alone."""
 
 
 class Unusable(Exception):  # noqa: N818 - an outcome
@@ -57,7 +62,9 @@ class Scraper:
         self._random = random
         self._beat = beat
         self._port = port
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._quick = asyncio.Semaphore(settings.concurrency)
+        self._slow = asyncio.Semaphore(settings.concurrency)
+        self._are_slow: set[str] = set()
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, int] = {}
         self._skips: dict[str, int] = {}
@@ -97,9 +104,10 @@ class Scraper:
             task = asyncio.create_task(self._read(session, uid, str(address), pod))
             self._in_flight[uid] = task
             task.add_done_callback(partial(self._landed, uid))
-        for uid in self._failures.keys() - present:
-            self._failures.pop(uid)
-            self._skips.pop(uid, None)
+        self._are_slow &= present
+        for known in (self._failures, self._skips):
+            for uid in known.keys() - present:
+                del known[uid]
 
     def _landed(self, uid: str, _: object) -> None:
         self._in_flight.pop(uid, None)
@@ -114,8 +122,7 @@ class Scraper:
         # Spread over the interval's first half, so that a thousand pods are no burst.
         await asyncio.sleep(self._random() * self._settings.interval_seconds / 2)
         try:
-            async with self._slots, asyncio.timeout(self._settings.timeout_seconds):
-                progress = await fetch(session, address, self._port)
+            progress = await self._fetch(session, uid, address)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unusable) as error:
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._skips[uid] = min(2 ** (failures - 1) - 1, MAX_SKIPS)
@@ -123,9 +130,26 @@ class Scraper:
             log.debug("no progress of pod %s: %r", pod["metadata"]["name"], error)
             return
         self._failures.pop(uid, None)
+        self._skips.pop(uid, None)
         key = self._store.put_progress(uid, progress)
         if key is not None:
             self._changed(key)
+
+    async def _fetch(self, session: aiohttp.ClientSession, uid: str, address: str) -> Progress:
+        """Read from a pod: first as one of the quick ones, unless it is known to be slow."""
+        timeout = float(self._settings.timeout_seconds)
+        if uid not in self._are_slow:
+            with contextlib.suppress(TimeoutError):
+                async with self._quick, asyncio.timeout(min(QUICK_SECONDS, timeout)):
+                    return await fetch(session, address, self._port)
+            self._are_slow.add(uid)
+        loop = asyncio.get_running_loop()
+        async with self._slow, asyncio.timeout(timeout):
+            began = loop.time()
+            progress = await fetch(session, address, self._port)
+        if loop.time() - began < QUICK_SECONDS:
+            self._are_slow.discard(uid)
+        return progress
 
 
 async def fetch(session: aiohttp.ClientSession, address: str, port: int) -> Progress:

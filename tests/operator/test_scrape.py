@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -184,6 +185,78 @@ def test_one_that_never_ends_delays_no_other() -> None:
         assert observed.progress == {"pod-0": GOOD}
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+async def sluggish(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(1.5)
+    return await good(request)
+
+
+@pytest.mark.parametrize("handler", [dribble, sluggish], ids=["silent", "slow"])
+def test_a_hundred_that_answer_late_or_never_delay_those_alone(handler: Handler) -> None:
+    async def scene() -> None:
+        store = store_with(*["127.0.0.2"] * 100)
+        read: list[float] = []
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            read.append(time.monotonic())
+            return await good(request)
+
+        async with served(answer) as port:
+            app = web.Application()
+            app.router.add_get("/progress", handler)
+            runner = web.AppRunner(app, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.2", port).start()
+            scraper = Scraper(
+                store,
+                ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=16),
+                changed=lambda key: None,
+                failed=lambda reason: None,
+                random=lambda: 0.0,
+                beat=lambda: None,
+                port=port,
+            )
+            task = asyncio.create_task(scraper.run())
+            await asyncio.sleep(5)  # for the hundred to be found slow
+            late = pod("pod-late", 500)
+            late["status"]["podIP"] = "127.0.0.1"
+            store.put("Pod", late)
+            began = time.monotonic()
+            await asyncio.sleep(4.5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await runner.cleanup()
+        gaps = [after - before for before, after in itertools.pairwise([began, *read])]
+        assert len(read) >= 4
+        assert max(gaps) < 1.6
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_of_pods_that_are_gone_nothing_is_remembered() -> None:
+    async def scene() -> None:
+        store = store_with("127.0.0.1", "127.0.0.1")
+        scraper = Scraper(
+            store,
+            ScrapeSettings(),
+            changed=lambda key: None,
+            failed=lambda reason: None,
+            random=lambda: 0.0,
+            beat=lambda: None,
+            port=1,
+        )
+        async with aiohttp.ClientSession() as session:
+            await asyncio.gather(
+                *(scraper._read(session, f"pod-{n}", "127.0.0.1", pod()) for n in (0, 1))
+            )
+            scraper._are_slow.add("pod-0")
+            store.gone("Pod", "pod-0")
+            store.gone("Pod", "pod-1")
+            scraper._begin_round(session)
+        assert [scraper._failures, scraper._skips, scraper._are_slow] == [{}, {}, set()]
+
+    asyncio.run(scene())
 
 
 def test_only_running_pods_of_our_jobs_are_asked() -> None:
