@@ -177,6 +177,8 @@ def _of_use(said: Progress) -> Progress:
         activity=said.activity,
         requests_done=said.requests_done,
         requests_total=said.requests_total,
+        errors=said.errors,
+        restarts=said.restarts,
         requests_per_second=said.requests_per_second,
         tasks=said.tasks[:MAX_BENCHMARKS],
     )

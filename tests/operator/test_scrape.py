@@ -259,6 +259,11 @@ def test_of_pods_that_are_gone_nothing_is_remembered() -> None:
     asyncio.run(scene())
 
 
+def test_invalid_answers_and_restarted_workers_are_read_too() -> None:
+    said = GOOD.model_copy(update={"errors": {"Empty": 2}, "restarts": 1})
+    assert ask(answering(said.model_dump_json(by_alias=True))) == said
+
+
 def test_only_running_pods_of_our_jobs_are_asked() -> None:
     store = store_with("127.0.0.1")
     store.put("Pod", pod("pending", 20, phase="Pending"))
