@@ -157,6 +157,24 @@ def test_the_endpoints_tell_what_is_wrong() -> None:
     asyncio.run(scene())
 
 
+def test_however_often_the_metrics_are_asked_for_they_take_a_twentieth_of_the_time() -> None:
+    now, made = 0.0, 0
+
+    def make() -> bytes:
+        nonlocal now, made
+        now += 0.1
+        made += 1
+        return str(made).encode()
+
+    text = health.Remembered(make, lambda: now)
+    told = []
+    for _ in range(1000):
+        told.append(text())
+        now += 0.01
+    assert 4 <= made <= 6
+    assert told == sorted(told)
+
+
 def test_watches_that_end_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evalrun_operator.watches.FIRST_PAUSE", 0.01)
     began = 0
