@@ -77,7 +77,10 @@ def read_config_map(document: Doc) -> Snapshot:
         plan = RunPlan.model_validate_json(data[PLAN_KEY])
         files = {str(key): str(path) for key, path in paths.items() if key in data}
         found = digest(data)
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, ValidationError),
+        RecursionError,
+    ) as error:
         what = f"it does not hold this run's plan ({type(error).__name__})"
         remedy = "Delete it, then apply the run again"
         raise fail(reasons.CORRUPT_STORE, where, what, remedy) from error

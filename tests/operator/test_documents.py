@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from world_documents import configuration, run_document
 
+from evalrun_api import reasons
 from evalrun_api.benchmark import Benchmark
-from evalrun_api.errors import Refused
+from evalrun_api.errors import EvalrunError, Refused
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_api.reading import read
@@ -123,6 +124,15 @@ def mounted(built: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def option(built: dict[str, Any], name: str) -> str:
     arguments: list[str] = container(built)["args"]
     return arguments[arguments.index(name) + 1]
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "7", "[" * 500_000], ids=lambda text: text[:2])
+def test_a_snapshot_whose_paths_are_no_paths_is_damaged(text: str) -> None:
+    document = run_document()
+    _, data = admit(read_run(document), "uid-1", {}, configuration())
+    with pytest.raises(EvalrunError) as damaged:
+        read_config_map(config_map(document, {**data, "paths.json": text}))
+    assert damaged.value.reason is reasons.CORRUPT_STORE
 
 
 # Which steps there are
