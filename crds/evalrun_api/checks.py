@@ -79,8 +79,13 @@ def profile_of(
 
 
 def argument_faults(model: ModelSpec) -> list[Fault]:
-    """Faults of model.args."""
+    """Faults of model.args and of model.sourceArgument."""
     faults = []
+    taking = model.source_argument or ""
+    if TYPED_ARGS.get(taking, "model.source") != "model.source" or SECRET_ARG.search(taking):
+        what = f"{taking!r} takes no weights: it has a field of its own"
+        remedy = "Name the backend's argument for the folder or name of its weights"
+        faults.append(Fault("spec.model.sourceArgument", what, remedy))
     for key, value in model.args.items():
         where = f"spec.model.args.{key}"
         if key in TYPED_ARGS:

@@ -11,7 +11,7 @@ from evalrun_api.document import Document, ObjectName, PlainValue, Quantity, Sho
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
-RESERVED_PREFIXES = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_", "AWS_")
+RESERVED_PREFIXES = ("EVALRUN_", "PYTHON", "LD_", "HF_", "LMMS_EVAL_", "AWS_", "GIT_")
 """Environment names that begin so would let a run change what the runner does, or its store."""
 RESERVED_SUFFIXES = (
     *("_BASE_URL", "_API_URL", "_API_BASE", "_ENDPOINT", "_ENDPOINT_URL"),
@@ -20,9 +20,13 @@ RESERVED_SUFFIXES = (
 """Names of servers that code would ask instead, and of folders that it takes things from."""
 RESERVED_NAMES = (
     *("PATH", "HOME", "XDG_CACHE_HOME", "GCONV_PATH", "OPENSSL_CONF"),
+    *("BASH_ENV", "CC", "CXX", "CUDA_HOME", "CUDA_PATH", "TRITON_PTXAS_PATH"),
+    *("FFMPEG_BINARY", "IMAGEIO_FFMPEG_EXE"),
     *("POD_UID", "JOB_COMPLETION_INDEX"),
 )
 """What picks executables and libraries, and what the operator sets itself."""
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+"""In any case of letters: what takes all requests to a server of the run's choice."""
 RESERVED_ENV_MESSAGE = (
     f"names that begin with {', '.join(RESERVED_PREFIXES)}, end with "
     f"{', '.join(RESERVED_SUFFIXES)}, or are {', '.join(RESERVED_NAMES)} are reserved; use the "

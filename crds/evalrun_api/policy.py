@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from evalrun_api.document import Document, ObjectName
 from evalrun_api.errors import Fault
-from evalrun_api.pods import PodSettings, is_reserved_key
+from evalrun_api.pods import PROXIES, PodSettings, is_reserved_key
 from evalrun_api.spec import EvaluationRunSpec, SecuritySpec
 
 Names = Annotated[list[ObjectName], Field(max_length=64)]
@@ -33,7 +33,8 @@ class Policy(Document):
     )
     allow_endpoints: bool = Field(
         default=False,
-        description="Servers of a run's choice (model.source.endpoint, evaluation.judge).",
+        description="Servers of a run's choice (model.source.endpoint, evaluation.judge, a proxy "
+        "in env).",
     )
     service_accounts: Names = Field(
         default_factory=list, description="Service accounts that pods may run under."
@@ -99,6 +100,12 @@ def _pod_faults(where: str, settings: PodSettings, policy: Policy) -> list[Fault
     faults = []
     if settings.image is not None and not policy.allow_image_override:
         faults.append(Fault(f"{where}.image", _REFUSED, _REMEDY))
+    if not policy.allow_endpoints:
+        faults += [
+            Fault(f"{where}.env", f"{variable.name}: {_REFUSED}", _REMEDY)
+            for variable in settings.env
+            if variable.name.lower() in PROXIES
+        ]
     for kind, entries in (("labels", settings.labels), ("annotations", settings.annotations)):
         faults += [
             Fault(

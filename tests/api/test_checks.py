@@ -195,6 +195,14 @@ def test_the_argument_that_takes_the_weights_does_not_stand_in_args(faults: Faul
     assert "sourceArgument" in fault.what
 
 
+@pytest.mark.parametrize("argument", ["trust_remote_code", "base_url", "hf_token", "batch_size"])
+def test_the_argument_that_takes_the_weights_takes_nothing_else(
+    faults: Faults, argument: str
+) -> None:
+    (fault,) = faults(model={"backend": "gemma3", "source": FOLDER, "sourceArgument": argument})
+    assert fault.where == "spec.model.sourceArgument"
+
+
 @pytest.mark.parametrize(
     ("extra", "what", "remedy"),
     [

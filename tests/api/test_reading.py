@@ -231,7 +231,10 @@ def test_a_path_that_could_leave_its_volume_is_refused(path: str) -> None:
     assert fault(text).where == "run.yaml: spec.model.source.volume.path"
 
 
-@pytest.mark.parametrize("name", ["HF_TOKEN", "PYTHONPATH", "LD_PRELOAD", "OPENAI_BASE_URL"])
+@pytest.mark.parametrize(
+    "name",
+    ["HF_TOKEN", "PYTHONPATH", "LD_PRELOAD", "OPENAI_BASE_URL", "GIT_CONFIG_COUNT", "CC"],
+)
 def test_a_reserved_environment_name_is_refused(name: str) -> None:
     found = fault(run_with(f"answerPod: {{env: [{{name: {name}, value: x}}]}}"))
     assert found.where == "run.yaml: spec.answerPod.env[0].name"

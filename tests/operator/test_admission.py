@@ -37,6 +37,10 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
         for name in ("lmms-eval.io/run-uid", "batch.kubernetes.io/x", "x.k8s.io/y", "job-name")
     ),
     ("server", {"model": {"profile": "openai", "source": ENDPOINT}}, "spec.model.source.endpoint"),
+    *(
+        (name, {"answerPod": {"env": [{"name": name, "value": "x"}]}}, f"answerPod.env: {name}")
+        for name in ("HTTPS_PROXY", "http_proxy", "All_Proxy")
+    ),
     ("inline s3", {"results": {"s3": S3}}, "spec.results: the administrator's policy"),
     ("inline volume", {"results": {"volume": {"claimName": "x"}}}, "spec.results: the adm"),
     ("remote code", {"security": {"trustRemoteCode": True}}, "spec.security.trustRemoteCode"),
