@@ -251,7 +251,7 @@ def _object(asked: Asked, raw: bytes) -> Doc:
     """A JSON object; raises `ApiError` for anything else, such as a proxy's page."""
     try:
         found = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise unanswered(asked, error) from error
     if not isinstance(found, dict):
         raise unanswered(asked, ValueError("what came is no JSON object"))
@@ -261,6 +261,6 @@ def _object(asked: Asked, raw: bytes) -> Doc:
 def _status(raw: bytes) -> Doc | None:
     try:
         found = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("kind") == "Status" else None

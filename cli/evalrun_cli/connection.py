@@ -7,7 +7,7 @@ import os
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
-from evalrun_api import reasons
+from evalrun_api import nesting, reasons
 from evalrun_api.errors import fail
 from evalrun_cli import kubeconfig
 from evalrun_cli.cluster import Cluster
@@ -24,6 +24,7 @@ def connect(choice: ClusterChoice) -> Cluster:
     A kubeconfig (--kubeconfig, KUBECONFIG, ~/.kube/config) comes first, as with kubectl; where none
     is named and none is there, a pod's service account.
     """
+    nesting.allow()
     if choice.is_pods_own:
         return _pods_own(choice)
     if not choice.present:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from evalrun_api import nesting
 from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.profiles import builtin_profiles
-from evalrun_operator import health, logs, memory, nesting, usage
+from evalrun_operator import health, logs, memory, usage
 from evalrun_operator.cluster import Cluster, find_cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import Doc, Ledger

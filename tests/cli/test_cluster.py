@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -127,3 +129,25 @@ def test_a_proxys_page_cannot_be_markup(api: Api, invoke: Any) -> None:
 
     api.answer = answer
     assert "[/x] [bold]bad[/bold]" in invoke("list").stderr
+
+
+def test_a_run_that_is_nested_as_deep_as_can_be_hides_no_other(api: Api, invoke: Any) -> None:
+    hostile = run("hostile")
+    hostile["spec"]["model"] = {"args": {"deep": "HERE"}}
+    page = json.dumps({"items": [hostile, run("shapes")], "metadata": {"resourceVersion": "1"}})
+    body = page.replace('"HERE"', "[" * 9_900 + "]" * 9_900).encode()
+    api.answer = lambda _: Answer(body)
+    before = sys.getrecursionlimit()
+    try:
+        done = invoke("list")
+    finally:
+        sys.setrecursionlimit(before)
+    assert done.exit_code == 0
+    assert "shapes" in done.stdout
+
+
+def test_an_answer_that_is_deeper_still_is_none(api: Api) -> None:
+    api.answer = lambda _: Answer(b"[" * 100_000)
+    with pytest.raises(ApiError) as error:
+        api.cluster.get(RUNS, "team", "shapes")
+    assert error.value.code == NO_ANSWER

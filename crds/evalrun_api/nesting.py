@@ -2,7 +2,8 @@
 
 Fields of a run that take any value (model.args, generation.extra, affinity) are nested by its
 author, and Python refuses to read a list in which one document goes deeper than its own stack may.
-So one run would keep the operator from all the others. Once it is read, it is refused.
+So one run would keep the operator and `evalrun list` from all the others. Once it is read, it is
+refused.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from world_documents import configuration, run_document
 
-from evalrun_operator import nesting
+from evalrun_api import nesting
 from evalrun_operator.api_errors import Unavailable
 from evalrun_operator.cluster import _document
 from evalrun_operator.decisions import Ledger, RunKey
