@@ -17,6 +17,8 @@ from evalrun_cli.refusals import ApiError
 
 MANY = 32
 """Logs that are followed at the same time; each takes a connection of the API server."""
+MANY_LINES = 10_000
+"""Lines that may wait to be written: a pager that stands still must not fill the memory."""
 PATIENCE = 10
 """Failures one after another before a log is given up."""
 LONGEST_PAUSE = 10.0
@@ -43,7 +45,7 @@ class Streams:
 
     cluster: Cluster
     tail: int | None
-    lines: queue.SimpleQueue[Line | GivenUp] = field(default_factory=queue.SimpleQueue)
+    lines: queue.Queue[Line | GivenUp] = field(default_factory=lambda: queue.Queue(MANY_LINES))
     begun: dict[str, threading.Thread] = field(default_factory=dict)
     failed: list[BaseException] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ import pytest
 from api_stub import Answer, Api, Asked, listed, unfit
 from cli_samples import condition, run
 
-from evalrun_cli import log_reading, log_streams
+from evalrun_cli import log_reading, log_streams, pod_logs
 
 pytestmark = pytest.mark.contract
 
@@ -188,3 +188,23 @@ def test_of_many_shards_some_are_followed_and_the_others_when_there_is_room(
     assert "those of the others when one of these ends; --shard chooses one" in " ".join(
         done.stderr.split()
     )
+
+
+def test_no_more_is_read_than_a_reader_who_stands_still_can_hold(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_streams, "MANY_LINES", 3)
+
+    class Endless(Play):
+        def log(self, name: str) -> Answer:
+            return Answer(lines(*(["x"] * 9)))
+
+    api.answer = Endless(1)
+    streams = log_streams.Streams(api.cluster, tail=None)
+    (attempt,) = pod_logs.wanted([pod(0)], None, None, every=False)
+    streams.start([attempt])
+    time.sleep(0.3)
+    assert streams.lines.qsize() == 3
+    api.answer.over = True
+    read = [streams.lines.get(timeout=5) for _ in range(9)]
+    assert all(isinstance(line, log_streams.Line) for line in read)
