@@ -30,6 +30,7 @@ CODE_IN_TEMPLATE = re.compile(r"\{%|\{\{(?!-?\s*[A-Za-z_][A-Za-z0-9_]*\s*-?\}\})
 """Any Jinja but `{{ name }}`: attributes and calls reach all of Python from a template."""
 
 
+MAX_DEPTH = 100
 MAX_YAML_CHARACTERS = 256 * 1024
 """Of all files of a benchmark: a task has a few hundred, and to parse so many takes seconds."""
 
@@ -58,7 +59,22 @@ class TaskFiles:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading in which a value with an unknown tag is None."""
+    """Safe loading in which a value with an unknown tag is None.
+
+    Deep nesting is refused before it is read on: its time grows with the square of the depth.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            problem = f"it is nested deeper than {MAX_DEPTH} levels"
+            raise yaml.MarkedYAMLError(problem=problem)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 def _nothing(_loader: yaml.SafeLoader, _node: yaml.Node) -> None:

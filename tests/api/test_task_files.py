@@ -217,6 +217,11 @@ def test_more_yaml_than_a_benchmark_can_need_is_not_parsed() -> None:
     assert set(found.defined) == {"a"}
 
 
+@pytest.mark.parametrize("text", ["x: " + "[" * 12_000 + "]" * 12_000, "x: " + "{a: " * 12_000])
+def test_deep_nesting_is_not_read_on(text: str) -> None:
+    assert inspect({"a.yaml": text}).unreadable == {"a.yaml": "it is nested deeper than 100 levels"}
+
+
 def test_placeholders_are_not_there_to_fill_the_memory() -> None:
     with pytest.raises(Refused) as refused:
         benchmark({"a.yaml": "task: a", "data.txt": "${DATA}" * 1001})
