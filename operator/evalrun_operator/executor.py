@@ -5,15 +5,12 @@ Whatever fails is derived anew from what is observed then, so nothing here is un
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from evalrun_api.benchmark import Benchmark
 from evalrun_api.errors import EvalrunError
 from evalrun_api.names import RUN_LABEL
-from evalrun_api.reading import read
 from evalrun_operator import cluster as api
 from evalrun_operator.api_errors import (
     AlreadyExists,
@@ -44,6 +41,7 @@ from evalrun_operator.decisions import (
 from evalrun_operator.events import event_document
 from evalrun_operator.owners import controller_uid, is_predecessors
 from evalrun_operator.pacing import Pacing
+from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.snapshot import read_config_map
 from evalrun_operator.store import Store, has_ended
@@ -82,8 +80,7 @@ class Executor:
         self._now = now
         self._finished = finished
         self._crowded = crowded
-        # A Benchmark's files may take a second to parse: beside all else, and one at a time.
-        self._parsing = asyncio.Lock()
+        self._parser = Parser()
 
     async def execute(self, key: RunKey, observed: Observed, plan: Plan) -> float | None:
         """Carry out a Plan.
@@ -235,8 +232,9 @@ class Executor:
             self._store.put_benchmark(uid, name, None)
             return
         try:
-            async with self._parsing:
-                benchmark = await asyncio.to_thread(read, Benchmark, found, f"Benchmark {name}: ")
+            benchmark = await self._parser.benchmark(found, f"Benchmark {name}: ")
+        except Busy as error:
+            raise Again from error
         except EvalrunError as error:
             # The API server's schema knows less: as good as none, with a reason.
             self._store.put_benchmark(uid, name, None)

@@ -16,6 +16,7 @@ from objects import Doc, job, pod, run
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_operator import executor as executors
+from evalrun_operator import parsing
 from evalrun_operator.api_errors import ApiError, Conflict, Forbidden, Invalid, Unavailable
 from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import (
@@ -375,12 +376,39 @@ def test_benchmarks_are_parsed_beside_the_event_loop_and_one_at_a_time(
         observed = bench.observed
         await asyncio.gather(*(bench.executor.execute(KEY, observed, plan) for plan in plans))
 
-    monkeypatch.setattr(executors, "read", slow)
+    monkeypatch.setattr(parsing, "read", slow)
     for name in ("vqa", "bad"):
         bench.api.add("benchmarks", {"metadata": {"name": name, "namespace": "team"}})
     asyncio.run(read_two())
     assert sorted(bench.observed.refused) == ["benchmark/bad", "benchmark/vqa"]
     assert most == 1
+
+
+def test_benchmarks_that_take_long_to_parse_hold_few_workers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(_kind: Any, _found: Doc, where: str) -> Any:
+        go_on.wait(5)
+        raise fail(reasons.INVALID_SPEC, where, "no benchmark")
+
+    async def read_many() -> list[Any]:
+        observed = bench.observed
+        plan = Plan(actions=(ReadBenchmarks(("vqa",)),))
+        tasks = [
+            asyncio.create_task(bench.executor.execute(KEY, observed, plan)) for _ in range(10)
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.05)
+        waiting = sum(not task.done() for task in tasks)
+        go_on.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [waiting, sum(isinstance(task.exception(), Again) for task in tasks)]
+
+    monkeypatch.setattr(parsing, "read", slow)
+    bench.api.add("benchmarks", {"metadata": {"name": "vqa", "namespace": "team"}})
+    assert asyncio.run(read_many()) == [4, 6]
 
 
 def test_a_status_conflict_reads_the_run_anew(bench: Bench) -> None:
