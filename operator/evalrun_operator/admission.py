@@ -17,7 +17,7 @@ from evalrun_api.reading import read
 from evalrun_api.sources import S3Store
 from evalrun_api.spec import EvaluationRun, EvaluationRunSpec
 from evalrun_operator.decisions import Doc, Snapshot
-from evalrun_operator.snapshot import config_map_name, make_snapshot
+from evalrun_operator.snapshot import config_map_name, make_snapshot, refuse_too_large
 
 VOLUMES_ROOT = "/volumes"
 """Claims are mounted beneath it by name; the runner looks for them there."""
@@ -42,6 +42,9 @@ def admit(
 
     Raises `Refused` with every fault of the run.
     """
+    # Before a digest is made of files that are too large by far: that would take seconds.
+    texts = (text for custom in benchmarks.values() for text in custom.spec.files.values())
+    refuse_too_large(sum(map(len, texts)))
     faults = cluster_faults(run.spec, config.policy)
     store = StorePlan(uri="file:///unknown")
     try:

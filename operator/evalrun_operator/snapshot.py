@@ -41,13 +41,17 @@ def make_snapshot(plan: RunPlan, files: dict[str, dict[str, str]]) -> tuple[Snap
             key = f"file-{position}-{number}"  # a ConfigMap's keys have no slashes
             paths[key] = f"{benchmark}/{name}"
             data[key] = text
-    size = sum(len(text.encode()) for text in data.values())
-    if size > MAX_FILES_BYTES:
-        what = f"the files of its Benchmarks hold {size} bytes; {MAX_FILES_BYTES} fit into a run"
-        raise Refused([Fault("spec.benchmarks", what, "Ask for fewer of them in one run")])
+    refuse_too_large(sum(len(text.encode()) for text in data.values()))
     data[PATHS_KEY] = json.dumps(paths)
     data[PLAN_KEY] = json.dumps(plan.document())
     return Snapshot(plan, paths, digest(data)), data
+
+
+def refuse_too_large(size: int) -> None:
+    """Raise `Refused` where files of so many bytes do not fit into a ConfigMap."""
+    if size > MAX_FILES_BYTES:
+        what = f"the files of its Benchmarks hold {size} bytes; {MAX_FILES_BYTES} fit into a run"
+        raise Refused([Fault("spec.benchmarks", what, "Ask for fewer of them in one run")])
 
 
 def config_map(run: Doc, data: Doc) -> Doc:

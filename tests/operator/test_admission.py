@@ -13,6 +13,7 @@ from evalrun_api.benchmark import Benchmark
 from evalrun_api.errors import Refused
 from evalrun_api.reading import read
 from evalrun_api.spec import EvaluationRun
+from evalrun_operator import admission
 from evalrun_operator.admission import admit, check_again, read_run
 from evalrun_operator.decisions import Observed
 from evalrun_operator.jobs import effective_plan
@@ -122,7 +123,10 @@ def test_a_run_without_a_store_is_told_which_there_are() -> None:
         admit(read_run(run_document()), "uid-1", {}, config)
 
 
-def test_benchmarks_that_do_not_fit_into_a_config_map_are_refused() -> None:
+def test_benchmarks_that_do_not_fit_into_a_config_map_are_refused_before_they_are_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "make_plan", None)  # it makes digests of them all
     files = {f"f{number}.txt": "x" * 70_000 for number in range(7)}
     customs = {
         name: read(
