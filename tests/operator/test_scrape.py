@@ -16,6 +16,7 @@ from objects import job, pod, run
 
 from evalrun_api.operator_config import ScrapeSettings
 from evalrun_api.progress import MAX_BODY_BYTES, Progress, TaskProgress
+from evalrun_operator import scrape
 from evalrun_operator.decisions import Ledger, RunKey
 from evalrun_operator.scrape import Scraper, Unusable, fetch
 from evalrun_operator.store import Store
@@ -232,6 +233,39 @@ def test_a_hundred_that_answer_late_or_never_delay_those_alone(handler: Handler)
         assert max(gaps) < 1.6
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_many_pods_are_read_more_rarely_and_the_scraper_still_gives_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scrape, "READINGS_A_SECOND", 10)
+    monkeypatch.setattr(scrape, "BEAT_SECONDS", 0.5)
+    asked: list[float] = []
+    beats: list[float] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(time.monotonic())
+        return await good(request)
+
+    async def scene() -> None:
+        async with served(answer) as port:
+            scraper = Scraper(
+                store_with(*["127.0.0.1"] * 30),
+                ScrapeSettings(interval_seconds=1, timeout_seconds=2),
+                changed=lambda key: None,
+                failed=lambda reason: None,
+                random=lambda: 0.5,
+                beat=lambda: beats.append(time.monotonic()),
+                port=port,
+            )
+            task = asyncio.create_task(scraper.run())
+            await asyncio.sleep(5)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scene())
+    assert 30 <= len(asked) <= 60
+    assert max(after - before for before, after in itertools.pairwise(beats)) < 1.0
 
 
 def test_of_pods_that_are_gone_nothing_is_remembered() -> None:
