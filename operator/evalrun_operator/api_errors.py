@@ -67,7 +67,7 @@ def error_of(what: str, code: int, headers: Mapping[str, str], raw: bytes) -> Ap
         if answer.get("kind") == "Status":
             reason = str(answer.get("reason") or "")
         text = str(answer.get("message") or text)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass  # a proxy's page, not the API server's answer
     if code == 404 and reason == "NotFound":
         return NotFound(what, code, text)

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from evalrun_api import API_VERSION, __version__
 from evalrun_api.names import FIELD_MANAGER, RUN_LABEL
@@ -274,6 +274,8 @@ class Cluster:
                     _request_timeout=aiohttp.ClientTimeout(total=timeout),
                 )
                 raw: bytes = await response.read()
+        except ConfigException as error:  # its words may quote credentials
+            raise Unavailable(what, text="the credentials cannot be renewed") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(what, text=f"{type(error).__name__} {error}") from error
         else:
@@ -292,7 +294,10 @@ async def find_cluster() -> tuple[Configuration, str]:
     configuration = Configuration()
     namespace = os.environ.get("POD_NAMESPACE", "")
     if "KUBERNETES_SERVICE_HOST" in os.environ and (IN_CLUSTER / "token").is_file():
-        load_incluster_config(client_configuration=configuration)
+        try:
+            load_incluster_config(client_configuration=configuration)
+        except ConfigException as error:
+            raise ApiError("use the pod's service account", text=str(error)) from error
         if not namespace:
             namespace = (IN_CLUSTER / "namespace").read_text().strip()
         return configuration, namespace

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException
 
 from evalrun_operator.api_errors import (
     AlreadyExists,
@@ -16,6 +19,7 @@ from evalrun_operator.api_errors import (
     Unavailable,
     error_of,
 )
+from evalrun_operator.cluster import RUNS, Cluster
 
 pytestmark = pytest.mark.decisions
 
@@ -37,6 +41,7 @@ def status(reason: str, kind: str = "Status") -> bytes:
         (403, status("Forbidden"), Forbidden),
         (422, status("Invalid"), Invalid),
         (503, b"\xff", Unavailable),
+        (503, b"[" * 100_000, Unavailable),
     ],
 )
 def test_an_absence_is_believed_only_in_the_api_servers_own_words(
@@ -52,3 +57,21 @@ def test_a_wait_that_is_asked_for_is_kept(text: str, seconds: float | None) -> N
     found = error_of("get", 429, {"Retry-After": text}, b"")
     assert isinstance(found, Unavailable)
     assert found.retry_after == seconds
+
+
+def test_credentials_that_cannot_be_renewed_now_may_be_later() -> None:
+    def renew(_: object) -> None:
+        raise ConfigException("token SECRET-TOKEN-123 is empty")
+
+    async def scene() -> None:
+        configuration = Configuration(host="http://127.0.0.1:9", api_key={"BearerToken": "t"})
+        configuration.refresh_api_key_hook = renew
+        cluster = Cluster(configuration, lambda: None, lambda *_: None)
+        try:
+            await cluster.get(RUNS, "team", "one")
+        finally:
+            await cluster.close()
+
+    with pytest.raises(Unavailable) as error:
+        asyncio.run(scene())
+    assert "SECRET-TOKEN-123" not in str(error.value)
