@@ -18,8 +18,8 @@ class Notes:
     """Notes on one run; the fields are those of `Observed`.
 
     benchmarks: with the time of the look. failures: tries in a row that the API server failed at,
-    by kind/name. doubts: statuses of which it is not known whether they were written, each with
-    what it contains of `gone`.
+    by kind/name. doubts: `gonePods` of statuses of which it is not known whether they were written,
+    each with what it contains of `gone`.
     """
 
     snapshot: Snapshot | None = None
@@ -29,7 +29,7 @@ class Notes:
     refused: dict[str, str] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
-    doubts: list[tuple[Doc, Ledger]] = field(default_factory=list)
+    doubts: list[tuple[Doc | None, Ledger]] = field(default_factory=list)
 
     def recent_benchmarks(self, now: float) -> dict[str, Benchmark | None]:
         """The Benchmarks that were looked up lately."""
@@ -58,6 +58,14 @@ class Notes:
         self.gone = self.gone.minus(contained)
         self.doubts.clear()
 
+    def doubt(self, status: Doc, contained: Ledger) -> None:
+        """A status that contains this may have been written. It is tried again, for hours if need
+        be, and mostly the same: it is remembered once, and of it what will tell.
+        """
+        entry = (status.get("gonePods"), contained)
+        if entry not in self.doubts:
+            self.doubts.append(entry)
+
     def resolve(self, status: Doc) -> None:
         """A newer version of the run is known: it tells which doubtful status was written, if any.
 
@@ -65,7 +73,7 @@ class Notes:
         first newer version holds the doubtful one, or it was never written.
         """
         for doubtful, contained in self.doubts:
-            if doubtful.get("gonePods") == status.get("gonePods"):
+            if doubtful == status.get("gonePods"):
                 self.gone = self.gone.minus(contained)
                 break
         self.doubts.clear()

@@ -225,7 +225,7 @@ class Store:
         Were it not remembered, what the status contains would be counted twice.
         """
         if notes := self._notes_of(run_uid):
-            notes.doubts.append((status, contained))
+            notes.doubt(status, contained)
 
     # How it hangs together
 

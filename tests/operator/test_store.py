@@ -12,7 +12,7 @@ from objects import Doc, job, pod, run
 
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Ledger, RunKey
-from evalrun_operator.notes import BENCHMARK_AGE
+from evalrun_operator.notes import BENCHMARK_AGE, Notes
 from evalrun_operator.store import Store
 from evalrun_operator.strip import Kind
 
@@ -232,6 +232,17 @@ def test_a_write_that_never_came_through_is_still_due() -> None:
     observed = store.observe(KEY)
     assert observed is not None
     assert observed.gone == Ledger(failures=1)
+
+
+def test_a_write_that_fails_for_hours_takes_no_memory_for_each_try() -> None:
+    notes = Notes()
+    for _ in range(1000):
+        notes.doubt({"conditions": ["long"], "gonePods": {"failures": 1}}, Ledger(failures=1))
+    notes.doubt({"gonePods": {"failures": 2}}, Ledger(failures=2))
+    assert notes.doubts == [
+        ({"failures": 1}, Ledger(failures=1)),
+        ({"failures": 2}, Ledger(failures=2)),
+    ]
 
 
 def test_a_finished_run_keeps_its_documents_and_drops_its_notes() -> None:
