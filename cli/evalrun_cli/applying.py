@@ -226,9 +226,7 @@ def tell(applied: Sequence[Applied], form: str, cluster: Cluster, *, dry_run: bo
         print_document(cluster_tables.listing_document(entry.after for entry in applied), form)
         return
     for entry in applied:
-        dry = " (server dry run)" if dry_run else ""
-        kind = f"{entry.wanted.kind.lower()}.{API_GROUP}"
-        answer().print(Text(f"{kind}/{entry.wanted.name} {entry.change}{dry}"), soft_wrap=True)
+        answer().print(Text(_line(entry, dry_run=dry_run)), soft_wrap=True)
         if ended := run_state.outcome(entry.after):
             note = f"it has ended ({ended}) and is not started again; to run it anew, delete it: "
             options = cluster.options_for(entry.wanted.namespace)
@@ -236,15 +234,29 @@ def tell(applied: Sequence[Applied], form: str, cluster: Cluster, *, dry_run: bo
             aside().print(Text.assemble(note, (delete, "bold")), soft_wrap=True)
 
 
+def _line(applied: Applied, *, dry_run: bool) -> str:
+    dry = " (server dry run)" if dry_run else ""
+    kind = f"{applied.wanted.kind.lower()}.{API_GROUP}"
+    return f"{kind}/{applied.wanted.name} {applied.change}{dry}"
+
+
 def apply_all(
     cluster: Cluster, wanted: Sequence[Wanted], form: Format, *, force: bool, dry_run: bool
 ) -> list[Applied]:
-    """Apply all in their order, telling each. Raises `ApiError` at the first refusal."""
+    """Apply all in their order, telling each. Raises `ApiError` at the first refusal.
+
+    Programs get their document at the end; where it does not come to that, people are told.
+    """
     applied: list[Applied] = []
-    for entry in wanted:
-        applied.append(apply(cluster, entry, force=force, dry_run=dry_run))
-        if not is_document(form):
-            tell(applied[-1:], form, cluster, dry_run=dry_run)
+    try:
+        for entry in wanted:
+            applied.append(apply(cluster, entry, force=force, dry_run=dry_run))
+            if not is_document(form):
+                tell(applied[-1:], form, cluster, dry_run=dry_run)
+    except (ApiError, KeyboardInterrupt):
+        for one in applied if is_document(form) else ():
+            aside().print(Text(_line(one, dry_run=dry_run)), soft_wrap=True)
+        raise
     return applied
 
 

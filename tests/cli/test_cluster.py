@@ -151,3 +151,23 @@ def test_an_answer_that_is_deeper_still_is_none(api: Api) -> None:
     with pytest.raises(ApiError) as error:
         api.cluster.get(RUNS, "team", "shapes")
     assert error.value.code == NO_ANSWER
+
+
+def test_what_was_applied_before_a_refusal_is_told_to_people_where_programs_get_no_document(
+    api: Api, invoke: Any
+) -> None:
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET" or asked.path.endswith("/second"):
+            return unfit(404 if asked.method == "GET" else 403, "exceeded quota")
+        return Answer(run("first"))
+
+    api.answer = answer
+    text = "".join(
+        "---\napiVersion: lmms-eval.io/v1alpha1\nkind: EvaluationRun\n"
+        f"metadata: {{name: {name}, namespace: team}}\n"
+        for name in ("first", "second")
+    )
+    done = invoke("apply", "-", "--no-check", "-o", "json", stdin=text)
+    assert done.exit_code == 3
+    assert "evaluationrun.lmms-eval.io/first created" in done.stderr
+    assert json.loads(done.stdout)["outcome"] in ("Failed", "Refused")
