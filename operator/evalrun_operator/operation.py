@@ -45,7 +45,7 @@ SILENCE_SECONDS = 45.0
 PROGRESS_SETTLE_SECONDS = 1.0
 """How long a run's other pods may be read before it is looked at: one look for them all."""
 STANDSTILL_SECONDS = 300.0
-"""A run in hand, or waiting for a worker, for so long means that the work stands still."""
+"""A run in hand, or runs waiting and none taken, for so long means that the work stands still."""
 
 
 def utc_now() -> datetime:
@@ -221,7 +221,7 @@ class Operator:
         if self._leadership.held and self.store.synced:
             late = max(self.queue.longest_wait(), self.queue.longest_work())
             if late > STANDSTILL_SECONDS:
-                faults["workers"] = f"a run has waited or been worked on for {late:.0f} s"
+                faults["workers"] = f"no run was taken, or one was worked on, for {late:.0f} s"
             if (down := self.watches.down_seconds()) > STANDSTILL_SECONDS:
                 faults["watches"] = f"down for {down:.0f} s"
         return faults

@@ -43,6 +43,7 @@ class WorkQueue:
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._taken_at = clock()
 
     def add(self, key: RunKey, after: float = 0.0) -> None:
         """Have a key looked at in so many seconds, or earlier if it is due earlier."""
@@ -124,8 +125,13 @@ class WorkQueue:
         return bool(self._heap) and self._heap[0][0] <= self._clock() and not self._waiters
 
     def longest_wait(self) -> float:
-        """Seconds by which the key that is due longest is late."""
-        return max(self._clock() - min(self._due.values(), default=self._clock()), 0.0)
+        """Seconds for which keys have been due and none was taken.
+
+        Where thousands are due and one after another is taken, nothing stands still.
+        """
+        now = self._clock()
+        late = now - min(self._due.values(), default=now)
+        return max(min(late, now - self._taken_at), 0.0)
 
     def longest_work(self) -> float:
         """Seconds for which a key has been in hand at most."""
@@ -139,7 +145,7 @@ class WorkQueue:
             return None
         _, _, key = heapq.heappop(self._heap)
         del self._due[key]
-        self._in_hand[key] = now
+        self._in_hand[key] = self._taken_at = now
         return key
 
     def _put_back(self, key: RunKey) -> None:

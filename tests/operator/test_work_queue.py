@@ -232,3 +232,21 @@ def test_it_is_crowded_while_a_key_is_due_and_no_worker_is_free() -> None:
         assert not queue.is_crowded
 
     play(scene())
+
+
+def test_a_long_queue_that_moves_does_not_stand_still() -> None:
+    async def scene() -> None:
+        now = 0.0
+        queue = WorkQueue(lambda: now, lambda: 0.5)
+        for number in range(10):
+            queue.add(RunKey("team", str(number)))
+        for _ in range(9):
+            now += 100
+            assert queue.longest_wait() == 100
+            queue.done(await queue.get())
+        now += 400
+        assert queue.longest_wait() == 400
+        queue.done(await queue.get())
+        assert queue.longest_wait() == 0
+
+    play(scene())
