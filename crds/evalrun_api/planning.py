@@ -29,7 +29,7 @@ from evalrun_api.plan import (
     SettingsGroup,
     StorePlan,
 )
-from evalrun_api.policy import security_faults
+from evalrun_api.policy import risky_arguments, security_faults
 from evalrun_api.profiles import ResolvedModel, resolve
 from evalrun_api.spec import EvaluationRun, EvaluationRunSpec, GenerationSpec, ParallelismSpec
 
@@ -50,6 +50,9 @@ def make_plan(
     spec = run.spec
     faults = security_faults(spec.security, surroundings.policy)
     faults += argument_faults(spec.model)
+    typed = {fault.where for fault in faults}
+    risky = risky_arguments(spec, surroundings.policy)
+    faults += [fault for fault in risky if fault.where not in typed]
     profile = profile_of(spec.model, surroundings, faults)
     customs = custom_benchmarks(spec, surroundings, faults)
     faults += name_faults(spec, surroundings.index, customs)

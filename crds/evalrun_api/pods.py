@@ -22,9 +22,11 @@ RESERVED_NAMES = (
     *("PATH", "HOME", "XDG_CACHE_HOME", "GCONV_PATH", "OPENSSL_CONF"),
     *("BASH_ENV", "CC", "CXX", "CUDA_HOME", "CUDA_PATH", "TRITON_PTXAS_PATH"),
     *("FFMPEG_BINARY", "IMAGEIO_FFMPEG_EXE"),
+    *("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "TRANSFORMERS_ALLOW_UNSAFE_LOAD"),
+    *("VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_PLUGINS"),
     *("POD_UID", "JOB_COMPLETION_INDEX"),
 )
-"""What picks executables and libraries, and what the operator sets itself."""
+"""What picks executables and libraries, has weights run code, and what the operator sets itself."""
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 """In any case of letters: what takes all requests to a server of the run's choice."""
 RESERVED_ENV_MESSAGE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -58,6 +59,11 @@ LAPTOP = Policy(
 )
 """On one's own machine the run's own key is enough."""
 
+CODE_ARGS = frozenset({"mcp_server_path"})
+"""model_args that name a program which a backend then runs."""
+SERVER_ARG = re.compile(r"(^|_)(urls?|host|server|endpoint|api_base|prox(y|ies))$", re.IGNORECASE)
+"""model_args that name a server: of some backends only, so they have no field of their own."""
+
 _REFUSED = "the administrator's policy does not allow it"
 _REMEDY = "Leave it out, or ask the administrator"
 
@@ -74,6 +80,21 @@ def security_faults(security: SecuritySpec, policy: Policy) -> list[Fault]:
         for name, wanted, allowed in asked
         if wanted and not allowed
     ]
+
+
+def risky_arguments(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:
+    """Of the model's arguments, what would go around a key of `spec.security` or of the policy."""
+    may_run_code = policy.allow_code_execution and spec.security.allow_code_execution
+    named = {f"spec.model.args.{key}": key for key in spec.model.args}
+    named["spec.model.sourceArgument"] = spec.model.source_argument or ""
+    faults = []
+    for where, key in named.items():
+        if key in CODE_ARGS and not may_run_code:
+            remedy = "Set security.allowCodeExecution: true, if the policy allows it"
+            faults.append(Fault(where, "it is a program, which the backend runs", remedy))
+        elif SERVER_ARG.search(key) and not policy.allow_endpoints:
+            faults.append(Fault(where, f"it is a server: {_REFUSED}", _REMEDY))
+    return faults
 
 
 def cluster_faults(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:

@@ -12,7 +12,7 @@ from evalrun_api.digests import canonical_json
 from evalrun_api.errors import Fault, Refused
 from evalrun_api.plan import MAX_PLAN_BYTES
 from evalrun_api.planning import Planned
-from evalrun_api.policy import Policy
+from evalrun_api.policy import LAPTOP, Policy
 
 pytestmark = pytest.mark.decisions
 
@@ -181,6 +181,35 @@ def test_a_secret_among_the_arguments_is_refused(faults: Faults, argument: str) 
 def test_an_argument_that_only_sounds_like_a_secret_is_none(plan_run: Plan, argument: str) -> None:
     model = {"profile": "llava_hf", "source": FOLDER, "args": {argument: 5}}
     assert plan_run(model=model).plan.model.args[argument] == 5
+
+
+def own(**args: Any) -> dict[str, Any]:
+    return {"backend": "gemma3", "source": FOLDER, "args": args}
+
+
+@pytest.mark.parametrize("argument", ["server_url", "host", "api_url", "nim_base_url", "proxies"])
+def test_an_argument_that_names_a_server_needs_the_policy(plan_run: Plan, argument: str) -> None:
+    model = own(**{argument: "http://elsewhere"})
+    with pytest.raises(Refused) as refused:
+        plan_run(policy=Policy(), model=model)
+    assert [fault.where for fault in refused.value.faults] == [f"spec.model.args.{argument}"]
+    assert plan_run(policy=Policy(allow_endpoints=True), model=model).plan.model.args
+
+
+@pytest.mark.parametrize("argument", ["hosted", "url_prefix_length", "server_timeout"])
+def test_an_argument_that_only_sounds_like_a_server_is_none(plan_run: Plan, argument: str) -> None:
+    assert plan_run(policy=Policy(), model=own(**{argument: 5})).plan.model.args == {argument: 5}
+
+
+def test_an_argument_that_names_a_program_needs_both_keys(plan_run: Plan) -> None:
+    model, asked = own(mcp_server_path="/volumes/x/evil.py"), {"allowCodeExecution": True}
+    for policy, security in ((Policy(allow_code_execution=True), {}), (LAPTOP, {})):
+        with pytest.raises(Refused, match="mcp_server_path: it is a program"):
+            plan_run(policy=policy, model=model, security=security)
+    assert plan_run(policy=LAPTOP, model=model, security=asked).plan.model.args
+    weights = {"backend": "gemma3", "source": FOLDER, "sourceArgument": "mcp_server_path"}
+    with pytest.raises(Refused, match="sourceArgument: it is a program"):
+        plan_run(policy=LAPTOP, model=weights)
 
 
 def test_the_argument_that_takes_the_weights_does_not_stand_in_args(faults: Faults) -> None:

@@ -233,7 +233,15 @@ def test_a_path_that_could_leave_its_volume_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["HF_TOKEN", "PYTHONPATH", "LD_PRELOAD", "OPENAI_BASE_URL", "GIT_CONFIG_COUNT", "CC"],
+    [
+        "HF_TOKEN",
+        "PYTHONPATH",
+        "LD_PRELOAD",
+        "OPENAI_BASE_URL",
+        "GIT_CONFIG_COUNT",
+        "CC",
+        "VLLM_PLUGINS",
+    ],
 )
 def test_a_reserved_environment_name_is_refused(name: str) -> None:
     found = fault(run_with(f"answerPod: {{env: [{{name: {name}, value: x}}]}}"))
