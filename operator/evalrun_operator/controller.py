@@ -10,7 +10,7 @@ from datetime import datetime
 
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_operator.api_errors import ApiError, LeadershipLost, Unavailable
-from evalrun_operator.decisions import Doc, Observed, Plan, RunKey
+from evalrun_operator.decisions import Doc, Event, Observed, Plan, RunKey
 from evalrun_operator.executor import Again, Executor
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.store import Store
@@ -25,6 +25,9 @@ SETTLE_SECONDS = 0.1
 """How long a run's Jobs and pods may go on changing before it is looked at: they change several
 times within moments. Nobody notices so short a wait, and a burst of runs takes half as many looks.
 """
+
+DEFECTS_TOLD = 5
+"""Failures in a row by a defect of the operator, after which a run's owner is told."""
 
 Reconcile = Callable[[Observed, datetime, OperatorConfig], Plan]
 
@@ -56,6 +59,7 @@ class Controller:
         self._now = now
         self._relisted = relisted
         self._in_a_row: dict[RunKey, int] = {}
+        self._defects: dict[RunKey, int] = {}
 
     def on_event(self, kind: Kind, change: str | None, document: Doc) -> None:
         """A watch tells of an object; `change` is None when it was found by listing."""
@@ -101,16 +105,28 @@ class Controller:
             delay = self._queue.failed(key, asked or 0.0)
             self._metrics.reconcile_errors.labels(type(error).__name__).inc()
             log.warning("%s; again in %.1f s", error, delay, extra={"run": run})
-        except Exception:
+        except Exception as error:
             delay = self._queue.failed(key)
             self._metrics.reconcile_errors.labels("Defect").inc()
             log.exception("a defect; again in %.1f s", delay, extra={"run": run})
+            await self._tell(key, error)
         else:
+            self._defects.pop(key, None)
             if again is None:
                 self._in_a_row.pop(key, None)
             else:
                 self._queue.add(key, after=self._brake(key, again))
             self._queue.done(key)
+
+    async def _tell(self, key: RunKey, error: Exception) -> None:
+        """Say it where the run's owner looks, once, if a run is failed at again and again."""
+        self._defects[key] = times = self._defects.get(key, 0) + 1
+        run = self._store.run(key)
+        if times == DEFECTS_TOLD and run is not None:
+            what = f"the operator fails at this run ({type(error).__name__}) and tries again"
+            await self._executor.record(
+                run, Event("Warning", "OperatorDefect", f"{what}; see its log")
+            )
 
     def _brake(self, key: RunKey, again: float) -> float:
         """A run that wants to be looked at again at once for ever must not take a worker."""

@@ -117,7 +117,7 @@ class Executor:
             # What came true is told once, so a delete that has to be repeated must not lose it.
             if written is not None:
                 for event in plan.events:
-                    await self._record(written, event)
+                    await self.record(written, event)
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
         ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again
@@ -265,7 +265,7 @@ class Executor:
         except (Forbidden, Invalid) as error:
             if observed.refused.get(STATUS) != error.text:
                 self._store.put_refused(metadata["uid"], STATUS, error.text)
-                await self._record(run, Event("Warning", "StatusRefused", error.text))
+                await self.record(run, Event("Warning", "StatusRefused", error.text))
             raise
         self._store.put_refused(metadata["uid"], STATUS, None)
         self._store.settled(metadata["uid"], observed.gone)
@@ -320,7 +320,7 @@ class Executor:
             return
         self._store.put("Job", found)
 
-    async def _record(self, run: Doc, event: Event) -> None:
+    async def record(self, run: Doc, event: Event) -> None:
         """Post an Event. It is a courtesy: nothing is lost if it cannot be posted."""
         document = event_document(run, event, self._now())
         try:

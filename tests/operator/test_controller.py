@@ -116,6 +116,28 @@ def test_a_run_that_makes_the_decision_fail_stops_no_other(
     assert {getattr(record, "run", None) for record in caplog.records} == {"team/bad"}
 
 
+def test_the_owner_of_a_run_that_is_always_failed_at_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evalrun_operator.work_queue.LONGEST_DELAY", 0.01)
+
+    def decide(observed: Observed) -> Plan:
+        raise ZeroDivisionError("a secret")
+
+    async def scene() -> None:
+        loop = Loop(decide)
+        loop.add("bad")
+        await loop.until(
+            lambda: loop.metric("evalrun_operator_reconcile_errors_total", kind="Defect") >= 9
+        )
+        events = [doc for (kind, *_), doc in loop.api.objects.items() if kind == "events"]
+        assert [event["reason"] for event in events] == ["OperatorDefect"]
+        assert "ZeroDivisionError" in events[0]["message"]
+        assert "secret" not in events[0]["message"]
+
+    play(scene)
+
+
 def test_a_failed_request_is_tried_again() -> None:
     async def scene() -> None:
         loop = Loop(lambda observed: Plan(status={"phase": "Answering"}, urgent=True))
