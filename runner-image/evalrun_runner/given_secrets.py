@@ -3,11 +3,15 @@
 A Secret that was made from a file ends with a line break. HTTP libraries refuse such a header and
 quote it, key and all, in an error that ends up in the log, the termination message and the status.
 So what surrounds a secret is cut off before anybody uses it, and what cannot be one is refused.
+
+Servers quote a key that they refuse, too, and a backend passes that on as its answer. So foreign
+words go through `without_secrets` before they are logged, journaled or reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import re
+from collections.abc import Mapping, MutableMapping
 
 from evalrun_api import reasons
 from evalrun_api.errors import fail
@@ -22,6 +26,12 @@ NAMES = (
     "AWS_SESSION_TOKEN",
 )
 HIDDEN = "[secret]"
+_NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
+"""How the names of variables end that hold secrets, those out of a user's own Secret too."""
+SHORTEST = 8
+"""Characters of a secret that is worth hiding: shorter ones are words, such as EMPTY."""
+
+_known: set[str] = set()
 
 
 def tidy(environment: MutableMapping[str, str]) -> None:
@@ -41,6 +51,22 @@ def tidy(environment: MutableMapping[str, str]) -> None:
             raise fail(reasons.CREDENTIALS_REFUSED, name, what, remedy)
         else:
             environment[name] = value
+    remember(environment)
+
+
+def remember(environment: Mapping[str, str]) -> None:
+    """From now on `without_secrets` hides what the variables hold that are named as secrets are."""
+    named = (value.strip() for name, value in environment.items() if _NAMED.search(name))
+    _known.update(value for value in named if len(value) >= SHORTEST)
+
+
+def without_secrets(text: str) -> str:
+    """Foreign words without any secret of this process, also where they were cut within it."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+        if (at := text.rfind(secret[:SHORTEST])) >= 0 and secret.startswith(text[at:]):
+            text = text[:at] + HIDDEN
+    return text
 
 
 def hidden(text: str, secret: str | None) -> str:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from evalrun_runner.given_secrets import without_secrets
+
 _CHATTY = "lmms_eval.models.model_utils.gen_metrics"  # a summary for every chunk
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -36,7 +38,7 @@ class JsonLines(logging.Formatter):
                 entry[key] = value
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return without_secrets(json.dumps(entry, default=str, ensure_ascii=False))
 
 
 class WithoutBars(io.TextIOBase):
@@ -58,7 +60,7 @@ class WithoutBars(io.TextIOBase):
                 self._line = self._line.rpartition("\r")[2][-4096:]
             for line in lines:
                 if "\r" not in line.rstrip("\r"):
-                    self._stream.write(line.rstrip("\r") + "\n")
+                    self._stream.write(without_secrets(line.rstrip("\r")) + "\n")
         return len(text)
 
     def flush(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from evalrun_api.manifest import Manifest
+from evalrun_runner.journal.segments import unpacked
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
@@ -24,11 +25,17 @@ class Chat(BaseHTTPRequestHandler):
     asked: list[dict[str, Any]]
     refused: str | None = None
     """The messages that the server always refuses; "first": those of the first request."""
+    quotes: bool = False
+    """Whether the server refuses the key, and quotes it."""
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(request)
         messages = json.dumps(request["messages"])
+        if Chat.quotes:
+            said = f"unknown key: {self.headers['Authorization']}"
+            self._send(401, {"error": {"message": said, "code": "invalid_api_key"}})
+            return
         if Chat.refused == "first":
             Chat.refused = messages
         if messages == Chat.refused:
@@ -37,7 +44,8 @@ class Chat(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": "yes"}
         usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        body = json.dumps(
+        self._send(
+            200,
             {
                 "id": "1",
                 "object": "chat.completion",
@@ -45,9 +53,12 @@ class Chat(BaseHTTPRequestHandler):
                 "model": request["model"],
                 "choices": [choice],
                 "usage": usage,
-            }
-        ).encode()
-        self.send_response(200)
+            },
+        )
+
+    def _send(self, status: int, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -60,7 +71,7 @@ class Chat(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    Chat.asked, Chat.refused = [], None
+    Chat.asked, Chat.refused, Chat.quotes = [], None, False
     made = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
@@ -91,9 +102,33 @@ def test_a_server_answers_and_is_known_as_such(workbench: Any, server: Threading
     assert manifest.answers.invalid == 0
     _, samples = workbench.results(run)
     assert [sample["token_counts"][0]["output_tokens"] for sample in samples] == [1] * 24
+    assert leaks(workbench) == []
+
+
+def leaks(workbench: Any) -> list[str]:
+    """Files that hold the key, or most of it; segments are unpacked."""
+    found = []
     for path in workbench.folder.rglob("*"):
         if path.is_file():
-            assert KEY.encode() not in path.read_bytes(), path
+            data = path.read_bytes()
+            if path.suffix == ".zst":
+                data = b"".join(unpacked(data, path.name))
+            if KEY[:20].encode() in data:
+                found.append(path.name)
+    return found
+
+
+def test_a_server_that_quotes_the_key_does_not_make_it_known(
+    workbench: Any, server: ThreadingHTTPServer, show_message: Any
+) -> None:
+    Chat.quotes = True
+    step = workbench.start(run := remote(workbench, server.server_address[1]))
+    assert step.wait(120) == 1
+    outcome = step.outcome()
+    show_message(outcome.reason, outcome.message)
+    assert "401" in outcome.message
+    assert "unknown key" in run.log.read_text()
+    assert leaks(workbench) == []
 
 
 def test_a_request_that_always_fails_does_not_stop_the_others(

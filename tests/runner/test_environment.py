@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from evalrun_api.errors import Refused
+from evalrun_runner import given_secrets
 from evalrun_runner.environment import adopt_env_from
 
 pytestmark = pytest.mark.decisions
@@ -35,3 +36,16 @@ def test_a_reserved_name_is_refused_without_its_value(
     assert "s3cret" not in str(refused.value)
     assert environment == {"OTHER": "x"}
     show_message(refused.value.reason.name, str(refused.value))
+
+
+def test_secrets_are_hidden_in_foreign_words_also_where_those_were_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(given_secrets, "_known", set())
+    given_secrets.tidy(
+        {"OPENAI_API_KEY": "sk-0123456789abcdef", "WANDB_TOKEN": "EMPTY", "A": "bcde"}
+    )
+    hide = given_secrets.without_secrets
+    assert hide("refused: sk-0123456789abcdef, sorry") == "refused: [secret], sorry"
+    assert hide("refused: sk-0123456789ab") == "refused: [secret]"
+    assert hide("EMPTY bcde sk-01234 sk-01234567, no") == "EMPTY bcde sk-01234 sk-01234567, no"

@@ -21,6 +21,7 @@ from evalrun_runner.answering.calling import Caller
 from evalrun_runner.answering.prefetch import Prefetcher, allowed_bytes
 from evalrun_runner.answering.records import failed_records, records
 from evalrun_runner.answering.worth import DEAD_REQUESTS, Failed
+from evalrun_runner.given_secrets import without_secrets
 from evalrun_runner.harness.device import free_memory, name_of_device
 from evalrun_runner.journal.reading import Index
 from evalrun_runner.journal.request_list import Chunk, Request
@@ -269,4 +270,4 @@ class Asker:
 def _said(output: Any) -> str:
     from evalrun_runner.harness.outputs import text_of
 
-    return text_of(output)
+    return without_secrets(text_of(output))

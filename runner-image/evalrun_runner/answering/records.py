@@ -10,6 +10,7 @@ from evalrun_api.errors import fail
 from evalrun_api.journal import Record
 from evalrun_runner.answering.worth import Failed
 from evalrun_runner.failures import printable
+from evalrun_runner.given_secrets import without_secrets
 from evalrun_runner.journal.reading import Index
 from evalrun_runner.journal.request_list import Request
 
@@ -72,6 +73,8 @@ def _record(
     except TypeError as error:
         where = f"benchmark {request.task}, document {request.key.doc_id}"
         raise fail(reasons.BACKEND_UNUSABLE, where, str(error)) from error
+    if "error" in fields:
+        response = _without_secrets(response)
     return Record(
         **request.key._asdict(),
         fingerprint=request.fingerprint,
@@ -81,3 +84,14 @@ def _record(
         seconds=round(seconds, 6),
         **fields,
     )
+
+
+def _without_secrets(response: Any) -> Any:
+    """A failed answer as it is kept: it can be a server's refusal, which quotes the key."""
+    if isinstance(response, str):
+        return without_secrets(response)
+    if isinstance(response, list):
+        return [_without_secrets(entry) for entry in response]
+    if isinstance(response, dict):
+        return {key: _without_secrets(entry) for key, entry in response.items()}
+    return response
