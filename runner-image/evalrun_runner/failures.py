@@ -58,7 +58,9 @@ def describe(error: BaseException) -> str:
 def classify(error: BaseException, otherwise: Reason) -> Reason:
     """The reason that an exception stands for: what passes by itself, or `otherwise`."""
     seen: BaseException | None = cause_of(error)
-    while seen is not None:
+    looked_at: set[int] = set()  # `raise error from error` makes an error its own cause
+    while seen is not None and id(seen) not in looked_at:
+        looked_at.add(id(seen))
         if isinstance(seen, MemoryError) or _is_torch_memory(seen):
             return reasons.OUT_OF_MEMORY
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from evalrun_api import reasons
 from evalrun_api.journal import RequestKey
 from evalrun_runner.answering.batch_size import LONGEST_WAIT, BatchSize
 from evalrun_runner.answering.complaints import Complaints
@@ -18,6 +19,7 @@ from evalrun_runner.answering.worth import (
     judge,
     regroup,
 )
+from evalrun_runner.failures import classify
 from evalrun_runner.journal.request_list import Request
 
 
@@ -130,3 +132,12 @@ def test_a_streak_ends_with_an_answer_and_an_empty_one_is_no_fault() -> None:
     assert streak.is_of_memory
     streak.answered()
     assert streak.count == 0
+
+
+def test_an_error_that_is_its_own_cause_is_classified_and_not_followed_for_ever() -> None:
+    error = RuntimeError("a backend's `raise error from error`")
+    error.__cause__ = ValueError("once around")
+    error.__cause__.__cause__ = error
+    assert classify(error, reasons.BACKEND_FAILED) is reasons.BACKEND_FAILED
+    error.__cause__.__cause__.__cause__ = ConnectionError("gone")
+    assert classify(error, reasons.BACKEND_FAILED) is reasons.SOURCE_UNAVAILABLE
