@@ -7,20 +7,27 @@ to be scored, the answer speaks of copies on this machine, and the results of th
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from evalrun_api.journal import Record
+from evalrun_runner.failures import printable
 from evalrun_runner.journal.answer_files import get_file, put_file
 from evalrun_runner.journal.reading import Answer
 from evalrun_runner.stores import Store
+
+log = logging.getLogger(__name__)
 
 VISUAL = "generate_visual_cot"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Nothing else is taken: an answer is a model's text, and may name any file of the machine."""
 MAX_NAME = 4096
+MAX_SAID = 300
 
 
 def named_files(value: Any) -> set[str]:
@@ -56,17 +63,30 @@ def _is_image(name: str) -> bool:
 
 def renamed(value: Any, names: dict[str, str]) -> Any:
     """An answer with other names for its files. Longest first: a name may be part of another."""
+    ordered = sorted(names, key=len, reverse=True)
+
+    def rename(text: str) -> str:
+        for name in ordered:
+            text = text.replace(name, names[name])
+            text = text.replace(_in_json(name), _in_json(names[name]))
+        return text
+
+    return _changed(value, rename)
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every text in it changed."""
     if isinstance(value, dict):
-        return {key: renamed(entry, names) for key, entry in value.items()}
+        return {key: _changed(entry, change) for key, entry in value.items()}
     if isinstance(value, list):
-        return [renamed(entry, names) for entry in value]
+        return [_changed(entry, change) for entry in value]
     if isinstance(value, tuple):
-        return tuple(renamed(entry, names) for entry in value)
-    if isinstance(value, str):
-        for name in sorted(names, key=len, reverse=True):
-            value = value.replace(name, names[name])
-            value = value.replace(json.dumps(name)[1:-1], json.dumps(names[name])[1:-1])
-    return value
+        return tuple(_changed(entry, change) for entry in value)
+    return change(value) if isinstance(value, str) else value
+
+
+def _in_json(name: str) -> str:
+    return json.dumps(name)[1:-1]
 
 
 class KeptImages:
@@ -81,14 +101,23 @@ class KeptImages:
         self._originals: dict[str, str] = {}
 
     def keep(self, record: Record) -> Record:
-        """Store what a record's answer names; the record with their digests."""
+        """Store what a record's answer names; the record with their digests.
+
+        An answer whose images cannot be read is none: the next start asks again.
+        """
         if record.request_type != VISUAL:
             return record
-        files = {name: self._put(Path(name)) for name in sorted(named_files(record.response))}
+        files = {}
+        for name in sorted(named_files(record.response)):
+            try:
+                data = Path(name).read_bytes()
+            except OSError as error:
+                said = printable(f"its image {name} cannot be read: {error.strerror}", MAX_SAID)
+                failed = {"error": record.error or "BackendError", "said": record.said or said}
+                log.warning("an answer's image cannot be read", extra={"said": said})
+                return record.model_copy(update=failed)
+            files[name] = put_file(self._store, self._namespace, self._digest, data)
         return record.model_copy(update={"files": files}) if files else record
-
-    def _put(self, path: Path) -> str:
-        return put_file(self._store, self._namespace, self._digest, path.read_bytes())
 
     def give_back(self, answer: Answer) -> Any:
         """The response, with its files on this machine."""
@@ -96,8 +125,7 @@ class KeptImages:
             return answer.response
         names = {}
         for name, sha256 in answer.files.items():
-            # A folder for each answer's name, so that two names of one image stay two files
-            path = self._folder / sha256 / Path(name).name
+            path = self.copy_of(sha256, name)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 data = get_file(self._store, self._namespace, self._digest, sha256)
@@ -108,6 +136,39 @@ class KeptImages:
             self._originals.setdefault(str(path), name)
         return renamed(answer.response, names)
 
+    def copy_of(self, sha256: str, name: str) -> Path:
+        """Where an image is put: a folder for each, so two names of one image stay two files."""
+        folder = hashlib.sha256(f"{sha256} {name}".encode()).hexdigest()
+        return self._folder / folder / Path(name).name
+
     def with_first_names(self, samples: Any) -> Any:
         """lmms-eval's samples as they would speak of the files where they were made."""
-        return renamed(samples, self._originals) if self._originals else samples
+        if not self._originals:
+            return samples
+        return _changed(samples, _FirstNames(self._folder, self._originals).restore)
+
+
+class _FirstNames:
+    """Copies' names in a text, and the names that the files had. A run has thousands of both, so
+    each is found by its folder.
+
+    originals: the first name of each copy, which lies in a folder of its own beneath `folder`.
+    """
+
+    def __init__(self, folder: Path, originals: dict[str, str]) -> None:
+        self._forms: dict[str, list[tuple[str, str]]] = {
+            Path(copy).parent.name: [(copy, name), (_in_json(copy), _in_json(name))]
+            for copy, name in originals.items()
+        }
+        folders = "|".join(map(re.escape, {str(folder), _in_json(str(folder))}))
+        self._copy = re.compile(f"(?:{folders})/([0-9a-f]{{64}})/")
+
+    def restore(self, text: str) -> str:
+        parts, done = [], 0
+        for found in self._copy.finditer(text):
+            for copy, name in self._forms.get(found[1], ()):
+                if text.startswith(copy, found.start()):
+                    parts += [text[done : found.start()], name]
+                    done = found.start() + len(copy)
+                    break
+        return "".join([*parts, text[done:]])
