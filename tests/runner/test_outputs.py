@@ -119,6 +119,9 @@ def test_what_has_no_form_is_refused() -> None:
         ("Video games can not load, check the source code", None),
         (("", "red"), None),
         (("", ""), "Empty"),
+        ((math.nan, False), "Empty"),
+        ((np.float32("nan"), np.bool_(True)), "Empty"),
+        ((-math.inf, False), None),
     ],
 )
 def test_what_fails_to_be_an_answer_is_recognised(output: Any, failure: str | None) -> None:

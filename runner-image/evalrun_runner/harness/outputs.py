@@ -99,15 +99,22 @@ def failure_of(output: Any) -> Failure | None:
     """How a backend's output fails to be an answer, if it does.
 
     Backends swallow exceptions and return an empty string; some return a marker that would pass for
-    an answer.
+    an answer. A log-likelihood that is not a number is as empty: it is neither more nor less likely
+    than another.
     """
     text = _said(output)
     rounds = text if isinstance(text, list | tuple) else [text]
     if any(isinstance(said, str) and _MARKER.match(said) for said in rounds):
         return "RequestFailed"
-    if all(said is None or (isinstance(said, str) and not said.strip()) for said in rounds):
-        return "Empty"
-    return None
+    return "Empty" if all(map(_is_nothing, rounds)) or _is_nan(rounds[0]) else None
+
+
+def _is_nothing(said: Any) -> bool:
+    return said is None or (isinstance(said, str) and not said.strip())
+
+
+def _is_nan(said: Any) -> bool:
+    return isinstance(said, float | np.floating) and math.isnan(said)
 
 
 def text_of(output: Any) -> str:
