@@ -130,7 +130,7 @@ def replay(
     Answers that cannot support a score are refused before they are scored: many scorers fail on
     them, and a judge would be paid for nothing.
     """
-    from evalrun_runner.harness.outputs import decode
+    from evalrun_runner.harness.outputs import UNREADABLE, decode
 
     documents: dict[str, Any] = {}
     asked: Counter[str] = Counter()
@@ -153,7 +153,7 @@ def replay(
             tally.take(request.task, found)
             try:
                 outputs.append(decode(images.give_back(found), found.usage))
-            except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+            except UNREADABLE as error:
                 where = f"answer of {request.task} to document {request.key.doc_id}"
                 what = f"it cannot be read back ({describe(error)})"
                 raise fail(reasons.CORRUPT_JOURNAL, where, what) from error

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import journal_samples
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from evalrun_runner.stores import FolderStore
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
 
@@ -132,3 +137,17 @@ def test_what_fails_to_be_an_answer_is_recognised(output: Any, failure: str | No
     assert failure_of(output) == failure
     if isinstance(output, str):
         assert failure_of(GenerationResult(output)) == failure
+
+
+def test_a_damaged_round_counts_as_not_answered(tmp_path: Path) -> None:
+    from evalrun_runner.answering.conversations import Conversations
+
+    store = FolderStore(tmp_path)
+    sound = journal_samples.record(0).model_copy(update={"round": 1})
+    for name, response in (("a", {"$tuple": 5}), ("b", {"$int64": "x"}), ("c", "well said")):
+        journal_samples.put(store, name, sound.model_copy(update={"response": response}))
+    nobody: Any = None
+    setting: Any = SimpleNamespace(store=store)
+    held = Conversations(setting, journal_samples.PREFIX, nobody, nobody, nobody, nobody)
+    (found,) = held._journaled(sound.task).values()
+    assert found.response == "well said"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from evalrun_api.journal import Record, RequestKey
 from evalrun_runner.answering.asking import Asker
 from evalrun_runner.harness.agentic import ROUND_TYPE, Conversation
+from evalrun_runner.harness.outputs import UNREADABLE, decode
 from evalrun_runner.journal.answer_writer import AnswerWriter
 from evalrun_runner.journal.reading import Index, Outcome
 from evalrun_runner.journal.request_list import Chunk, Request
 from evalrun_runner.journal.segments import read_records
 from evalrun_runner.setting import Setting
+
+log = logging.getLogger(__name__)
 
 
 class Conversations:
@@ -57,7 +61,7 @@ class Conversations:
         found: dict[tuple[RequestKey, str], Record] = {}
         for record in read_records(self._setting.store, self._prefix):
             final = Outcome(record.error, record.attempts).is_final
-            if record.task == task and record.round and final:
+            if record.task == task and record.round and final and _is_sound(record):
                 at = (record.key, record.fingerprint)
                 if at not in found or found[at].error is not None:
                     found[at] = record
@@ -69,3 +73,14 @@ class Conversations:
     def _ask(self, asked: Request) -> Record:
         self._asker.ask(ROUND_TYPE, Chunk(0, [asked]), [asked], 1)
         return self._writer.take_round(asked.key, asked.fingerprint)
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether a round's answer can be read back; one that is damaged is asked again."""
+    try:
+        decode(record.response, record.tokens)
+    except UNREADABLE:
+        what = "a round's answer is damaged, and asked again"
+        log.warning(what, extra={"task": record.task, "document": record.doc_id})
+        return False
+    return True

@@ -17,6 +17,9 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 
 from evalrun_api.journal import TokenUsage
 
+UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, OverflowError)
+"""What `decode` raises for a response that is damaged."""
+
 
 @dataclass(frozen=True)
 class Round:
