@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -49,3 +52,21 @@ def test_secrets_are_hidden_in_foreign_words_also_where_those_were_cut(
     assert hide("refused: sk-0123456789abcdef, sorry") == "refused: [secret], sorry"
     assert hide("refused: sk-0123456789ab") == "refused: [secret]"
     assert hide("EMPTY bcde sk-01234 sk-01234567, no") == "EMPTY bcde sk-01234 sk-01234567, no"
+
+
+@pytest.mark.parametrize("given", [None, "random", "7"])
+def test_every_process_of_a_run_lists_a_set_in_the_same_order(given: str | None) -> None:
+    listing = "list({'red', 'green', 'blue', 'grey'})"
+    code = "import signal; from evalrun_runner.__main__ import pin_hashes; pin_hashes()\n"
+    code += f"print({listing}, signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    environment = plain if given is None else {**plain, "PYTHONHASHSEED": given}
+    wanted = {**plain, "PYTHONHASHSEED": "7" if given == "7" else "0"}
+
+    def said(environment: dict[str, str], code: str) -> str:
+        command = [sys.executable, "-P", "-c", code]
+        return subprocess.run(
+            command, env=environment, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert said(environment, code) == said(wanted, f"print({listing}, set())")
