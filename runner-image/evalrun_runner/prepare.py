@@ -19,7 +19,7 @@ from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner import layout
 from evalrun_runner.data import weights
 from evalrun_runner.data.ladder import Packing
-from evalrun_runner.journal.reading import read_answers
+from evalrun_runner.journal.reading import count_answered
 from evalrun_runner.journal.request_list import Request, by_task, combined, keyed
 from evalrun_runner.setting import Setting
 
@@ -58,8 +58,7 @@ def prepare(setting: Setting) -> Lock:
     _write(setting, lock)
     report.locked(lock)
     report.activity("counting the answers that are there")
-    answers = read_answers(store, layout.segments(plan.run.namespace, lock.answers))
-    found = sum(answer.is_final for (key, _), answer in answers.items() if key.round == 0)
+    found = count_answered(store, layout.segments(plan.run.namespace, lock.answers))
     report.conclude(answered_before=min(found, lock.requests_total))
     log.info("locked", extra={"answers": lock.answers, "requests": lock.requests_total})
     return lock

@@ -13,7 +13,7 @@ from journal_samples import PREFIX, Outage, put, record, request
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError
 from evalrun_api.journal import RequestKey
-from evalrun_runner.journal.reading import Index, read_answers, read_index
+from evalrun_runner.journal.reading import Index, count_answered, read_answers, read_index
 from evalrun_runner.journal.request_list import Request
 from evalrun_runner.journal.segments import pack, read_segment
 from evalrun_runner.stores import FolderStore
@@ -78,6 +78,7 @@ def test_the_index_says_what_the_answers_say(store: Outage) -> None:
         assert outcome.is_final is answer.is_final
     assert index.answer_to(request(3)) is None, "another round answers another question"
     assert index.answer_to(request(1)) == ("Empty", 2)
+    assert count_answered(store, PREFIX) == 3, "a round is part of a request"
 
 
 @given(keys=st.lists(st.from_type(RequestKey), min_size=2, max_size=2, unique=True))

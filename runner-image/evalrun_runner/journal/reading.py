@@ -76,6 +76,11 @@ class Index:
         """How many requests have an answer, final or not."""
         return len(self._found)
 
+    @property
+    def final(self) -> int:
+        """How many requests need not be asked again."""
+        return sum(outcome.is_final for outcome in self._found.values())
+
     def add(self, entry: Entry) -> None:
         """Take in a record. Records come in the order of their segments' names."""
         at = _digest(
@@ -105,6 +110,18 @@ def read_index(store: Store, prefix: str) -> Index:
     for entry in read_entries(store, prefix):
         found.add(entry)
     return found
+
+
+def count_answered(store: Store, prefix: str) -> int:
+    """How many requests the segments beneath `prefix` answer for good, in little memory.
+
+    Rounds of conversations are no requests of their own.
+    """
+    found = Index()
+    for entry in read_entries(store, prefix):
+        if not entry.get("round"):
+            found.add(entry)
+    return found.final
 
 
 def read_answers(store: Store, prefix: str, only: Collection[str] | None = None) -> Answers:
