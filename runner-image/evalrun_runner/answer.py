@@ -81,10 +81,14 @@ def _checked_weights(setting: Setting, lock: Lock) -> str:
 
 
 def _check_versions(setting: Setting, lock: Lock) -> None:
-    """Refuse to answer with other packages, or for another plan, than the lock's."""
+    """Refuse to answer with other packages, or for another plan, than the lock's.
+
+    A package that prepare's image lacked is not in the lock, and may have any version.
+    """
     from evalrun_runner.prepare import package_versions
 
-    found = package_versions(setting.plan)
+    here = package_versions(setting.plan)
+    found = {name: version for name, version in here.items() if name in lock.versions}
     if found != lock.versions:
         differing = ", ".join(
             f"{name} {found.get(name)} (locked {lock.versions.get(name)})"

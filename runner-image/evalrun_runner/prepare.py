@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from packaging.requirements import Requirement
 
 from evalrun_api import reasons
 from evalrun_api.digests import canonical_json
@@ -24,6 +27,9 @@ from evalrun_runner.journal.request_list import Request, by_task, combined, keye
 from evalrun_runner.setting import Setting
 
 log = logging.getLogger(__name__)
+
+ENGINES = ("vllm", "sglang")
+"""Packages that do a backend's work, by a part of its name."""
 
 
 def prepare(setting: Setting) -> Lock:
@@ -142,11 +148,18 @@ def is_sampled(arguments: tuple[Any, ...]) -> bool:
 
 
 def package_versions(plan: RunPlan) -> dict[str, str]:
-    """Versions of the packages that can change an answer."""
-    names = ["lmms-eval"]
-    if not plan.is_remote:
-        names += ["torch", "transformers"]
-    return {name: version(name) for name in names}
+    """Versions of the packages that can change an answer.
+
+    Of those that not every image has, what is here: images without accelerators may lack engines.
+    """
+    if plan.is_remote:
+        return {"lmms-eval": version("lmms-eval")}
+    found = {name: version(name) for name in ("lmms-eval", "torch", "transformers")}
+    required = [Requirement(requirement).name for requirement in plan.model.requires]
+    for name in [*required, *(engine for engine in ENGINES if engine in plan.model.backend)]:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _write(setting: Setting, lock: Lock) -> None:

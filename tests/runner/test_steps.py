@@ -14,7 +14,7 @@ import pytest
 
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import StorePlan
-from evalrun_runner import layout
+from evalrun_runner import layout, prepare
 from evalrun_runner.journal.segments import pack, read_records
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
@@ -47,6 +47,26 @@ def test_three_shards_in_any_order_give_what_one_process_gives(workbench: Any) -
     assert mine[1] == theirs[1]
     locks = [json.loads(workbench.file(run, "lock.json"))["answers"] for run in (alone, shared)]
     assert locks[0] == locks[1], "the number of shards moved the address of the answers"
+
+
+def test_the_engine_behind_a_backend_is_locked_where_it_is_known(
+    workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = {"lmms-eval": "1", "torch": "2", "transformers": "3", "vllm": "4", "librosa": "5"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise prepare.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(prepare, "version", version)
+    plan = workbench.run().plan
+    update = {"backend": "vllm_generate", "requires": ["librosa>=0.1", "llava @ git+https://x/y"]}
+    with_engine = plan.model_copy(update={"model": plan.model.model_copy(update=update)})
+    assert prepare.package_versions(with_engine) == installed
+    del installed["vllm"], installed["librosa"]
+    assert prepare.package_versions(plan) == installed
+    assert prepare.package_versions(with_engine) == installed, "an image for preparing lacks it"
 
 
 def test_scoring_needs_no_weights(workbench: Any, tmp_path: Any) -> None:
