@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -436,3 +437,73 @@ def test_white_space_around_a_secret_is_cut_off_and_what_is_no_secret_is_refused
         assert refused.value.reason.name == "CredentialsRefused"
         assert "EVALRUN_JUDGE_API_KEY" in str(refused.value)
         assert "sk-" not in str(refused.value)
+
+
+@contextmanager
+def saying(body: Iterator[bytes]) -> Iterator[str]:
+    """The address of a server that answers once, with these pieces."""
+
+    class Once(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                for piece in body:
+                    self.wfile.write(piece)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output readable."""
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Once)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_address[1]}/v1"
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def ask_once(url: str) -> Answered | Failed:
+    server = JudgeServer(JudgeSpec(endpoint=url), None)
+    try:
+        return server.ask(judge_request(JudgeSpec(endpoint=url), CHAT, BODY))
+    finally:
+        server.close()
+
+
+def test_a_verdict_that_json_cannot_hold_is_kept_as_its_task_saw_it(tmp_path: Path) -> None:
+    said = (
+        b'{"choices": [{"message": {"content": "cut \\ud83d"}, "logprob": NaN}], "id": "\\u00e9"}'
+    )
+    with saying(iter([said])) as url:
+        found = ask_once(url)
+    assert isinstance(found, Answered)
+    assert found.response["id"] == "\u00e9"
+    assert found.response["choices"][0]["message"]["content"] == "cut ?"
+    writer = VerdictWriter(store := FolderStore(tmp_path), "judge/", tmp_path / "spool", "w")
+    writer.keep(verdict(0).model_copy(update={"response": found.response}))
+    writer.close()
+    (kept,) = read_verdicts(store, "judge/").values()
+    assert kept.response == found.response
+
+
+def test_a_judge_that_talks_for_ever_is_not_listened_to_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+
+    def piece(size: int, pause: float) -> Iterator[bytes]:
+        while len(sent) < 2000:
+            sent.append(size)
+            time.sleep(pause)
+            yield b" " * size
+
+    monkeypatch.setattr("evalrun_runner.judges.server.MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr("evalrun_runner.judges.server.ANSWER_SECONDS", 0.5)
+    for size, pause in ((1 << 20, 0.0), (1, 0.05)):
+        sent.clear()
+        with saying(piece(size, pause)) as url:
+            found = ask_once(url)
+        assert isinstance(found, Failed)
+        assert found.error is None, "it is asked again"
+        assert len(sent) < 200

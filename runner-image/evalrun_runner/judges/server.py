@@ -70,28 +70,52 @@ class JudgeServer:
     def ask(self, request: JudgeRequest) -> Answered | Failed:
         """Send the request once."""
         try:
-            response = self._client.post(
-                f"{self._base}/{request.call}",
-                content=json.dumps(request.body).encode(),
-                headers={"Content-Type": "application/json"},
-            )
+            status, headers, data = self._sent(request)
         except httpx2.HTTPError as error:  # refused, reset, cut short, too slow
             said = hidden(str(error), self._key)
             return Failed(f"{self._base} cannot be reached ({type(error).__name__}: {said})")
-        text = hidden(response.text, self._key)  # servers quote a key that they refuse
-        if response.status_code == httpx2.codes.OK and len(response.content) <= MAX_ANSWER_BYTES:
+        if data is None:
+            return Failed(f"{self._base} does not come to the end of its answer")
+        # Servers quote a key that they refuse.
+        text = hidden(data.decode("utf-8", "replace"), self._key)
+        if status == httpx2.codes.OK:
             try:
-                answer = response.json()
-            except ValueError:
+                answer = as_kept(data)
+            except (ValueError, RecursionError):
                 answer = None
             if is_answer(request.call, answer):
                 return Answered(answer)
             return Failed(f"{self._base} answers 200 with no verdict: {text[:MAX_SAID]}")
-        return failed(self._spec, response.status_code, dict(response.headers), text)
+        return failed(self._spec, status, headers, text)
+
+    def _sent(self, request: JudgeRequest) -> tuple[int, dict[str, str], bytes | None]:
+        """Status, headers and body of the server's answer; no body if it is too long."""
+        latest = time.monotonic() + ANSWER_SECONDS
+        data = bytearray()
+        with self._client.stream(
+            "POST",
+            f"{self._base}/{request.call}",
+            content=json.dumps(request.body).encode(),
+            headers={"Content-Type": "application/json"},
+        ) as response:
+            headers = dict(response.headers)
+            for part in response.iter_bytes():
+                data += part
+                if len(data) > MAX_ANSWER_BYTES or time.monotonic() > latest:
+                    return response.status_code, headers, None
+        return response.status_code, headers, bytes(data)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
+
+
+def as_kept(data: bytes) -> Any:
+    """A server's JSON such that the journal gives back the same: the first scoring and a later one
+    see one verdict. It has no form for half a character of UTF-16, nor for what is not a number.
+    """
+    read = json.loads(data, parse_constant=lambda _: None)
+    return json.loads(json.dumps(read, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def failed(spec: JudgeSpec, status: int, headers: dict[str, str], text: str) -> Failed:
