@@ -69,7 +69,7 @@ def score(setting: Setting) -> Manifest:
                 del answers
                 judging.check()
                 if not plan.predict_only:  # then lmms-eval's numbers stand for nothing
-                    scores += headline_scores(results, locked, tally.invalid)
+                    scores += headline_scores(results, locked, tally.invalid, submissions)
                 groups.append(store_results(store, plan, group, results, submissions))
     # Before they are judged: a run that fails for them has to say how many there are.
     report.conclude(invalid=tally.invalid.total(), errors=tally.by_class)

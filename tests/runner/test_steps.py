@@ -142,6 +142,50 @@ def test_scoring_refuses_an_answer_that_is_none_and_a_task_that_asks_nothing(
     assert "silent: it asks 0 requests, prepare locked 4" in outcome.message.message
 
 
+SUBMITTING = """
+
+def to_submit(doc, results):
+    return {"submission": {doc["question"]: results[0]}}
+
+
+def submit(results, args):
+    import json
+
+    from lmms_eval.tasks._task_utils.file_utils import generate_submission_file
+
+    with open(generate_submission_file("answers.json", args), "w") as file:
+        json.dump(results, file)
+"""
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_benchmark_that_another_server_scores_gives_its_file_and_no_score(
+    workbench: Any, written: bool
+) -> None:
+    files = dict(workbench.run().files["easy-vqa"])
+    task, code = files["easy_vqa.yaml"], files["easy_vqa_utils.py"]
+    head, _, rest = task.partition("metric_list:")
+    metrics = "- {metric: submission, aggregation: !function easy_vqa_utils.submit}\n"
+    task = f"{head}metric_list:\n  {metrics}metadata:{rest.partition('metadata:')[2]}"
+    task = task.replace("easy_vqa_utils.process_results", "easy_vqa_utils.to_submit")
+    files["easy_vqa.yaml"] = task
+    files["easy_vqa_utils.py"] = code + (
+        SUBMITTING if written else SUBMITTING.partition("    with")[0]
+    )
+    workbench.benchmark = {"files": files}
+    run = workbench.run(**limited(4))
+    outcome = workbench.execute(run)
+    if not written:
+        assert outcome.reason == "NoResults"
+        return
+    assert outcome.code == 0, outcome.message
+    manifest = Manifest.model_validate_json(workbench.file(run, "manifest.json"))
+    assert manifest.scores == []
+    (file,) = manifest.groups[0].submissions
+    assert file.path == "results/submissions/answers.json"
+    assert len(json.loads(workbench.file(run, file.path))) == 4
+
+
 def test_two_settings_groups_give_two_results_files_and_one_manifest(workbench: Any) -> None:
     custom = dict(workbench.run().files["easy-vqa"])
     other = custom["easy_vqa.yaml"].replace("task: easy_vqa", "task: easy_vqa_short")

@@ -89,9 +89,13 @@ def _put(store: Store, plan: RunPlan, path: str, file: Path) -> FileEntry:
 
 
 def headline_scores(
-    results: dict[str, Any], locked: GroupLock, invalid: Counter[str]
+    results: dict[str, Any], locked: GroupLock, invalid: Counter[str], submissions: Path
 ) -> list[Score]:
-    """Every numeric score of a group's tasks and task groups, in lmms-eval's order."""
+    """Every numeric score of a group's tasks and task groups, in lmms-eval's order.
+
+    submissions: folder in which its tasks wrote files. A task that writes one for a server that
+    has the right answers gives no score.
+    """
     documents = {task.name: task.documents for task in locked.tasks}
     found = []
     for name, metrics in results["results"].items():
@@ -113,11 +117,25 @@ def headline_scores(
                 )
             )
     scored = {score.benchmark for score in found}
+    if any(path.is_file() for path in submissions.rglob("*")):
+        scored |= {name for name, metrics in results["results"].items() if _is_submitted(metrics)}
     without = [task.name for task in locked.tasks if task.name not in scored]
     if without:
         where = f"benchmark {', '.join(without)}"
         raise fail(reasons.NO_RESULTS, where, "lmms-eval gave no numeric score for it")
     return found
+
+
+def _is_submitted(metrics: dict[str, Any]) -> bool:
+    """Whether a task's only metrics are lmms-eval's stand-ins for a file that it has written."""
+    values = {
+        label.partition(",")[0]: value
+        for label, value in metrics.items()
+        if "," in label and "_stderr" not in label
+    }
+    return bool(values) and all(
+        value is None and "submi" in metric for metric, value in values.items()
+    )
 
 
 def _stderr(metrics: dict[str, Any], metric: str, filter_name: str) -> str | None:
