@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,3 +152,16 @@ def test_a_damaged_round_counts_as_not_answered(tmp_path: Path) -> None:
     held = Conversations(setting, journal_samples.PREFIX, nobody, nobody, nobody, nobody)
     (found,) = held._journaled(sound.task).values()
     assert found.response == "well said"
+
+
+def test_the_score_of_a_group_counts_the_invalid_answers_of_its_tasks(tmp_path: Path) -> None:
+    from evalrun_runner.harness.results import headline_scores
+
+    results = {
+        "results": {name: {"acc,none": 0.5} for name in ("all", "half", "a", "b", "c")},
+        "group_subtasks": {"all": ["half", "c"], "half": ["a", "b"], "a": [], "b": [], "c": []},
+    }
+    lock: Any = SimpleNamespace(tasks=[SimpleNamespace(name=n, documents=9) for n in "abc"])
+    scores = headline_scores(results, lock, Counter(a=1, b=2, c=4), tmp_path)
+    invalid = {score.benchmark: score.invalid for score in scores}
+    assert invalid == {"all": 7, "half": 3, "a": 1, "b": 2, "c": 4}

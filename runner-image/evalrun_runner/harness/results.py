@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def headline_scores(
     has the right answers gives no score.
     """
     documents = {task.name: task.documents for task in locked.tasks}
+    members = results.get("group_subtasks", {})
     found = []
     for name, metrics in results["results"].items():
         for label, value in metrics.items():
@@ -112,7 +114,7 @@ def headline_scores(
                     value=_text(value),
                     stderr=_stderr(metrics, metric, filter_name),
                     n=documents.get(name),
-                    invalid=invalid[name],
+                    invalid=sum(invalid[task] for task in _tasks_of(name, members)),
                     higher_is_better=better if isinstance(better, bool) else None,
                 )
             )
@@ -123,6 +125,16 @@ def headline_scores(
     if without:
         where = f"benchmark {', '.join(without)}"
         raise fail(reasons.NO_RESULTS, where, "lmms-eval gave no numeric score for it")
+    return found
+
+
+def _tasks_of(name: str, members: Mapping[str, Sequence[str]]) -> set[str]:
+    """The tasks within a group and the groups in it, or the task itself."""
+    found, waiting = {name}, [name]
+    while waiting:
+        inner = set(members.get(waiting.pop(), ())) - found
+        found |= inner
+        waiting += inner
     return found
 
 
