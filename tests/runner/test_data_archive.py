@@ -294,7 +294,7 @@ def test_progress_says_how_many_bytes_of_all(archive: Archive, tmp_path: Path) -
     told: list[str] = []
     restore(archive.store, archive.folder, archive.what.archive, tmp_path / "o", told.append)
     assert told[-1].startswith("restoring the documents, ")
-    total = sum(archive.part_sizes(archive.what))
+    total = sum(part_sizes(archive.what))
     assert told[-1].endswith(f"{amounts.readable(total)} of {amounts.readable(total)}")
 
 
