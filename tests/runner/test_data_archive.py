@@ -194,6 +194,26 @@ def test_an_archive_comes_back_as_it_was_and_a_second_time_nothing_moves(
     assert archive.restore(other)
 
 
+def test_what_another_run_has_moved_in_a_shared_cache_is_brought_back(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.upload()
+    other = tmp_path / "other"
+    assert archive.restore(other)
+    branch, link = other / "hub/datasets--team--shapes/refs/main", other / "linked_video"
+    branch.write_text(OTHER)  # as long as it was
+    assert archive.restore(other)
+    assert branch.read_text() == COMMIT
+    newer = write(other / "newer_video/a/1.mp4").parents[1]
+    link.unlink()
+    link.symlink_to(newer, target_is_directory=True)
+    assert archive.restore(other)
+    assert link.resolve() == other / "shapes_video"
+    link.unlink()
+    write(link / "a/1.mp4")
+    assert not archive.restore(other), "a folder in a link's place stays"
+
+
 def test_the_parts_are_a_plain_tar(archive: Archive, tmp_path: Path) -> None:
     archive.upload()
     folder = tmp_path / "store" / archive.folder
