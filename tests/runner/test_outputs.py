@@ -98,6 +98,19 @@ def test_text_with_token_counts_survives() -> None:
         assert through_the_journal(output) == output
 
 
+@pytest.mark.parametrize(
+    ("reported", "kept"),
+    [(7, 7), (np.int64(7), 7), (7.0, 7), (7.5, None), ("many", None), (math.inf, None), ([], None)],
+)
+def test_an_answer_survives_whatever_a_server_reports_of_its_tokens(
+    reported: Any, kept: int | None
+) -> None:
+    from lmms_eval.api.instance import GenerationResult, TokenCounts
+
+    given = GenerationResult("red", TokenCounts(reported, 1))
+    assert through_the_journal(given) == GenerationResult("red", TokenCounts(kept, 1))
+
+
 def test_what_has_no_form_is_refused() -> None:
     from evalrun_runner.harness.outputs import encode
 

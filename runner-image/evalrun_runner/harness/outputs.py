@@ -43,9 +43,9 @@ def encode(output: Any) -> tuple[Any, TokenUsage | None]:
         counts = output.token_counts
         usage = (
             TokenUsage(
-                input=counts.input_tokens,
-                output=counts.output_tokens,
-                reasoning=counts.reasoning_tokens,
+                input=_count(counts.input_tokens),
+                output=_count(counts.output_tokens),
+                reasoning=_count(counts.reasoning_tokens),
             )
             if counts is not None
             else None
@@ -55,6 +55,14 @@ def encode(output: Any) -> tuple[Any, TokenUsage | None]:
         rounds = [_encode_round(entry) for entry in output.rounds]
         return {"$episode": rounds, "text": _encode(output.text)}, None
     return _encode(output), None
+
+
+def _count(reported: Any) -> int | None:
+    """A number of tokens, if that was reported: what a server says of it may be anything."""
+    whole = isinstance(reported, int | np.integer) or (
+        isinstance(reported, float) and reported.is_integer()
+    )
+    return int(reported) if whole else None
 
 
 def _encode_round(entry: Round) -> dict[str, Any]:
