@@ -18,7 +18,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 class Crashing(lmms):
     """Answers "red", and behaves as told at one document.
 
-    behaviour: "segfault" or "sleep". document: of what number; -1 for every.
+    behaviour: "segfault", "raise" or "sleep". document: of what number; -1 for every.
     """
 
     is_simple = True
@@ -37,6 +37,8 @@ class Crashing(lmms):
         if self._document in (-1, document):
             if self._behaviour == "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if self._behaviour == "raise":
+                raise ValueError("the backend is unwell")
             while self._behaviour == "sleep":
                 time.sleep(1)
         return "red"

@@ -122,11 +122,12 @@ def crashing(
     from lmms_eval.models import MODEL_REGISTRY_V2
 
     MODEL_REGISTRY_V2.register_manifest(MANIFEST, overwrite=True)
-    monkeypatch.setenv("PYTHONPATH", as_plugin(tmp_path / "plugin"))
+    given = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{as_plugin(tmp_path / 'plugin')}:{given}")
 
-    def run(document: int) -> local.LocalRun:
-        made = workbench.run(**limited(40))
-        args = {"behaviour": "segfault", "document": document}
+    def run(document: int, behaviour: str = "segfault", limit: int = 40) -> local.LocalRun:
+        made = workbench.run(**limited(limit))
+        args = {"behaviour": behaviour, "document": document}
         model = made.plan.model.model_copy(update={"backend": "crashing", "args": args})
         made = replace(made, plan=made.plan.model_copy(update={"model": model}))
         assert workbench.execute(made, "prepare").code == 0
@@ -172,3 +173,13 @@ def test_a_request_that_crashes_its_worker_is_found_and_the_others_are_answered(
     assert sorted(records) == list(range(40))
     failed = {doc_id: record.error for doc_id, record in records.items() if record.error}
     assert failed == {20: "Crashed"}
+
+
+def test_a_worker_whose_backend_answers_nothing_is_not_started_anew_for_each_chunk(
+    workbench: Any, crashing: Callable[..., local.LocalRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "MAX_IN_A_ROW", 2)
+    run = crashing(document=-1, behaviour="raise", limit=80)
+    outcome = workbench.execute(run, "answer", supervised=True)
+    assert (outcome.code, outcome.reason) == (1, "BackendFailed"), outcome.message
+    assert outcome.message.restarts == 1

@@ -172,6 +172,7 @@ class Asker:
         with self._setting.stage("generate"), self._setting.asking(asked):
             called = self._caller.call(case.request_type, asked)
             self._setting.stop.raise_if_swallowed()
+            self._setting.hand.answered(called.verdict.answered)
         self._setting.count_decoding(self._prefetcher.seconds)
         case.tries.update(map(id, asked))
         if called.verdict.attributed:

@@ -43,6 +43,11 @@ class Verdict:
     attributed: bool = True
     isolate: bool = False
 
+    @property
+    def answered(self) -> int:
+        """How many were answered; an empty answer is no sign of a fault."""
+        return sum(error in (None, "Empty") for error in self.errors)
+
 
 def judge(
     failures: Sequence[ErrorClass | None], complaints: Complaints, *, is_remote: bool

@@ -47,12 +47,15 @@ class Hand:
         self._note(InHand(marks=marks, finished=self._finished, deadline=deadline))
         try:
             yield
-            self._finished += len(requests)
         except BaseException as error:
             if not _is_death(error):
                 self._note(InHand(finished=self._finished))
             raise
         self._note(InHand(finished=self._finished))
+
+    def answered(self, requests: int) -> None:
+        """So many of those in hand have an answer. One that only failed shows no life."""
+        self._finished += requests
 
     def _note(self, in_hand: InHand) -> None:
         assert self._mailbox is not None
