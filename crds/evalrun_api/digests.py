@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
@@ -44,9 +44,7 @@ def feed(hasher: Any, value: Any) -> None:
         hasher.update(b"b%d:" % len(raw))
         hasher.update(raw)
     elif isinstance(value, list | tuple):
-        hasher.update(b"l%d:" % len(value))
-        for item in value:
-            feed(hasher, item)
+        feed_each(hasher, len(value), value)
     elif isinstance(value, Mapping):
         hasher.update(b"m%d:" % len(value))
         for key in sorted(value):
@@ -56,3 +54,10 @@ def feed(hasher: Any, value: Any) -> None:
         feed(hasher, value.isoformat())
     else:
         feed(hasher, repr(value))
+
+
+def feed_each(hasher: Any, count: int, items: Iterable[Any]) -> None:
+    """Feed `count` items as `feed` does a list of them, one after another."""
+    hasher.update(b"l%d:" % count)
+    for item in items:
+        feed(hasher, item)

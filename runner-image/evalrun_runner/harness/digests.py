@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from evalrun_api.digests import feed
+from evalrun_api.digests import feed, feed_each
 
 _ROWS_AT_ONCE = 256
 _known: dict[str, str] = {}
@@ -32,7 +32,8 @@ def documents_digest(dataset: Any) -> str:
         for start in range(0, len(dataset), _ROWS_AT_ONCE):
             table = arrow[start : start + _ROWS_AT_ONCE]
             for column in columns:
-                feed(hasher, table.column(column).to_pylist())
+                values = table.column(column)  # one by one: each may be a long video
+                feed_each(hasher, len(values), (value.as_py() for value in values))
     else:
         for document in dataset:
             feed(hasher, document)
