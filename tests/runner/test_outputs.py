@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import journal_samples
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evalrun_runner.journal.reading import Index
 from evalrun_runner.stores import FolderStore
 
 pytestmark = [pytest.mark.runner, pytest.mark.filterwarnings("ignore")]
@@ -165,6 +167,22 @@ def test_a_damaged_round_counts_as_not_answered(tmp_path: Path) -> None:
     held = Conversations(setting, journal_samples.PREFIX, nobody, nobody, nobody, nobody)
     (found,) = held._journaled(sound.task).values()
     assert found.response == "well said"
+
+
+def test_a_conversation_that_failed_is_told_of_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evalrun_runner.answering import conversations
+
+    ended = journal_samples.record(0).model_copy(update={"error": "BackendError"})
+    monkeypatch.setattr(conversations.Conversation, "hold", lambda *_: ended)
+    setting, writer, index = MagicMock(), MagicMock(), Index()
+    setting.store = FolderStore(tmp_path)
+    held = conversations.Conversations(setting, "", index, MagicMock(), writer, MagicMock())
+    held.hold(journal_samples.request(0))
+    writer.append.assert_called_once_with([ended])
+    setting.report.computed.assert_called_once_with("t", 1)
+    setting.report.failed.assert_called_once_with("BackendError")
 
 
 def test_the_score_of_a_group_counts_the_invalid_answers_of_its_tasks(tmp_path: Path) -> None:

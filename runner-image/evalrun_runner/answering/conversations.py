@@ -55,6 +55,8 @@ class Conversations:
         record = conversation.hold(is_simple, self._asker.documents, before)
         self._writer.append([record])
         self._setting.report.computed(request.task, 1)
+        if record.error is not None:
+            self._setting.report.failed(record.error)
 
     def _journaled(self, task: str) -> dict[tuple[RequestKey, str], Record]:
         """The rounds of a task that need not be asked again. They are few, and short."""
