@@ -14,7 +14,7 @@ from lmms_eval.models import MODEL_REGISTRY_V2, list_available_models
 from packaging.requirements import Requirement
 
 from evalrun_api import reasons
-from evalrun_api.errors import fail
+from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan
 from evalrun_runner.failures import classify, describe
 from evalrun_runner.judges.variables import given
@@ -53,6 +53,8 @@ def backend_class(plan: RunPlan) -> type[Any]:
             found: type[Any] = MODEL_REGISTRY_V2.get_model_class(
                 name, force_simple=plan.force_simple
             )
+    except EvalrunError:
+        raise
     except Exception as error:  # importing foreign code can raise anything
         missing = f"{type(error).__name__}: {error}"
         raise fail(
@@ -148,6 +150,8 @@ def construct(plan: RunPlan, source: str) -> Any:
     try:
         with given(os.environ):  # its server's key is among what tasks may not see
             return found.create_from_arg_string("", {**arguments, "batch_size": plan.batch_size})
+    except EvalrunError:
+        raise
     except Exception as error:  # backends raise anything
         what = f"backend {plan.model.backend} could not load it: {describe(error)}"
         reason = classify(error, reasons.MODEL_LOAD_FAILED)

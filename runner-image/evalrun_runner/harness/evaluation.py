@@ -21,6 +21,7 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner.failures import classify, describe
+from evalrun_runner.harness import remote_code
 from evalrun_runner.harness.agentic import Replay
 from evalrun_runner.harness.backend import chat_template, model_type
 from evalrun_runner.harness.journaled_model import AllAsked, JournaledModel, Respond
@@ -39,6 +40,7 @@ class Evaluator:
     """
 
     def __init__(self, plan: RunPlan, include: list[Path], submissions: Path) -> None:
+        remote_code.guard(allowed=plan.security.trust_remote_code)
         self.plan = plan
         self.submissions = submissions
         self.model_type = model_type(plan)
