@@ -101,19 +101,26 @@ class Report:
         with self._lock:
             self._activity = text[:300].encode("utf-8", "replace").decode()
 
-    def expect(self, task: str, requests: int) -> None:
-        """This process will answer so many requests of a task."""
+    def expect(self, task: str, requests: int, reused: int = 0) -> None:
+        """This process' share of a task has so many requests, and the journal answers to so many.
+
+        Told at once: a supervisor counts what it does not see in the beginning as computed.
+        """
         with self._lock:
             self._totals[task] = requests
-            self._reused.setdefault(task, 0)
+            self._reused[task] = self._reused.get(task, 0) + reused
             self._computed.setdefault(task, 0)
         self._expected.labels(task).set(requests)
+        self._count_reused(task, reused)
 
     def reused(self, task: str, count: int) -> None:
         """Answers that were in the journal."""
+        with self._lock:
+            self._reused[task] += count
+        self._count_reused(task, count)
+
+    def _count_reused(self, task: str, count: int) -> None:
         if count:
-            with self._lock:
-                self._reused[task] += count
             self.conclude(reused=self._message.reused + count)
             self._requests.labels(task, "reused").inc(count)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from prometheus_client import Gauge
 
 from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, StorePlan
 from evalrun_api.sources import ModelSource, VolumePath
@@ -17,7 +18,7 @@ from evalrun_runner.report import Report
 from evalrun_runner.setting import Setting
 from evalrun_runner.stores import open_store
 from evalrun_runner.workers.mailbox import Mailbox, WorkerState
-from evalrun_runner.workers.merging import Counts, Sums
+from evalrun_runner.workers.merging import Counts, Lives, Sums
 
 pytestmark = pytest.mark.decisions
 
@@ -54,6 +55,24 @@ def test_what_workers_did_is_told_as_one_process_and_never_falls(tmp_path: Path)
     }
     assert samples["evalrun_runner_requests_total", "t", "computed"] == 9
     assert samples["evalrun_runner_stage_seconds", "generate"] == 3.4
+
+
+def test_what_was_there_is_never_told_as_computed_however_early_a_supervisor_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, lives = Report(plan(tmp_path), "answer", None), Lives()
+    seen = report._expected.labels
+
+    def look(task: str) -> Gauge:
+        lives.update(report.state())
+        return seen(task)
+
+    monkeypatch.setattr(report._expected, "labels", look)
+    report.expect("t", 100, 40)
+    report.computed("t", 1)
+    lives.update(report.state())
+    assert lives.counts() == {"t": Counts(100, 40, 1)}
+    assert report.counts == (40, 1)
 
 
 def test_a_worker_tells_its_supervisor_why_it_ends(tmp_path: Path) -> None:

@@ -107,11 +107,10 @@ class _Share:
         mine = [chunk for chunk in chunks(requests, locked.chunk_size) if self._is_mine(chunk)]
         missing = {chunk.number: self._missing(chunk) for chunk in mine}
         for task, of_task in by_task([r for chunk in mine for r in chunk.requests]).items():
-            report.expect(task, len(of_task))
             lacking = sum(
                 len(missing[chunk.number]) for chunk in mine if chunk.requests[0].task == task
             )
-            report.reused(task, len(of_task) - lacking)
+            report.expect(task, len(of_task), len(of_task) - lacking)
         lacking_chunks = [chunk for chunk in mine if missing[chunk.number]]
         if request_type == AGENTIC:
             self._converse(
