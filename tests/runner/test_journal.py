@@ -9,18 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread, Timer
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from journal_samples import PREFIX, Outage, documents, record, request
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
+from evalrun_runner.answering import share
 from evalrun_runner.journal import writing
 from evalrun_runner.journal.answer_files import get_file, put_file
 from evalrun_runner.journal.reading import read_answers, read_index
 from evalrun_runner.journal.writing import JournalWriter, adopt, spool_folder
+from evalrun_runner.stopping import Stopped
 
 pytestmark = pytest.mark.decisions
 
@@ -388,3 +394,31 @@ def test_a_writer_stores_what_another_left_but_nothing_that_is_damaged(
     writer.close()
     assert documents(store) == {0, 1}
     assert [path.name for path in spool.iterdir()] == ["b-000001.jsonl"]
+
+
+def test_a_signal_between_the_last_answer_and_its_storing_loses_nothing(
+    store: Outage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, lock = MagicMock(), SimpleNamespace(answers="d", groups=[])
+    setting.plan.groups, setting.plan.run.namespace = [], "default"
+    setting.store, setting.places.spool, setting.writer = store, tmp_path / "spool", "w1"
+    setting.report.counts = (0, 1)
+    shields = iter([Stopped(), None])
+
+    @contextmanager
+    def shielded() -> Iterator[None]:
+        if (signal := next(shields)) is not None:
+            raise signal
+        yield
+
+    def ask(setting: object, prefix: str, answers: object, asker: object, writer: object) -> Any:
+        writer.append([record(0)])  # type: ignore[attr-defined]
+        return MagicMock()
+
+    setting.stop.shielded = shielded
+    monkeypatch.setattr(share, "_Share", ask)
+    monkeypatch.setattr(share, "CarefulAsker", MagicMock())
+    monkeypatch.setattr(writing, "FLUSH_SECONDS", 60)
+    with pytest.raises(Stopped):
+        share.answer_share(setting, lock, "weights")  # type: ignore[arg-type]
+    assert documents(store) == {0}

@@ -60,7 +60,10 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             share.answer_group(group, locked)
         setting.stop.raise_if_asked()
-    except BaseException as cause:
+        with setting.stop.shielded():
+            report.activity("storing finished answers")
+            writer.close(MAX_UNSTORED_SECONDS)
+    except BaseException as cause:  # also a signal that came just before the shield
         with setting.stop.shielded():
             report.activity("storing finished answers")
             try:
@@ -70,9 +73,6 @@ def answer_share(setting: Setting, lock: Lock, source: str) -> None:
                 if isinstance(cause, Stopped):  # which promises that they are stored
                     raise
         raise  # what ended the run matters more
-    with setting.stop.shielded():
-        report.activity("storing finished answers")
-        writer.close(MAX_UNSTORED_SECONDS)
     reused, computed = report.counts
     log.info("answered", extra={"reused": reused, "computed": computed})
 
