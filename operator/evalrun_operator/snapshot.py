@@ -54,6 +54,11 @@ def refuse_too_large(size: int) -> None:
         raise Refused([Fault("spec.benchmarks", what, "Ask for fewer of them in one run")])
 
 
+def digest_with(data: Doc, plan: RunPlan) -> str:
+    """The digest that a ConfigMap's data would have with another plan."""
+    return digest({**data, PLAN_KEY: json.dumps(plan.document())})
+
+
 def config_map(run: Doc, data: Doc) -> Doc:
     """The ConfigMap of a run's snapshot."""
     metadata = run["metadata"]

@@ -389,6 +389,24 @@ def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None
     assert names(world, "Job") == ["trial-prepare"]
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+def test_a_plan_that_was_never_told_of_is_known_again_though_the_work_is_spread_otherwise(
+    seen: bool,
+) -> None:
+    life = Life(begin(THREE, crash_after=1))  # the ConfigMap; no Job and no status
+    with pytest.raises(Crashed):
+        life.process.work()
+    life.world.crash_after = None
+    life.process = Process(life.world, life.config)
+    life.world.edit_run(suspend=True)
+    if seen:
+        life.work()
+    life.world.edit_run(suspend=False, parallelism={"shards": 1})
+    life.to_the_end()
+    succeeded(life)
+    assert names(life.world, "ConfigMap") == ["trial-plan"]
+
+
 def test_a_run_that_is_born_suspended_costs_nothing_until_it_is_resumed() -> None:
     life = Life(begin({**THREE, "suspend": True}))
     life.work()
