@@ -139,7 +139,11 @@ class CreateConfigMap:
 
 @dataclass(frozen=True)
 class CreateJob:
-    """Create a Job. One that the run owns already is as good; a foreign one is a conflict."""
+    """Create a Job.
+
+    If the run owns one already, the rest of this Plan is void, since nobody has looked at that one
+    yet, and the run is looked at again at once. A foreign one is a conflict.
+    """
 
     document: Doc
 

@@ -144,7 +144,8 @@ class Executor:
                 if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
                     raise Again  # the rest was made from another snapshot
             case CreateJob(document):
-                await self._create(key, run, api.JOBS, "job", document)
+                if not await self._create(key, run, api.JOBS, "job", document):
+                    raise Again  # it may have been made for the run as it was before an edit
 
     async def _create(
         self, key: RunKey, run: Doc, resource: Resource, kind: str, document: Doc

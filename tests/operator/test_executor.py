@@ -193,11 +193,14 @@ def test_an_event_that_cannot_be_posted_stops_nothing(bench: Bench) -> None:
     assert bench.observed.run["status"] == WORKING
 
 
-def test_a_job_that_is_there_already_and_ours_is_as_good(bench: Bench) -> None:
+def test_a_job_that_is_there_already_and_ours_is_looked_at_before_more_is_said(
+    bench: Bench,
+) -> None:
     bench.api.add("jobs", job())
-    bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
     assert list(bench.observed.jobs) == ["one-answer"]
-    assert bench.observed.run["status"] == WORKING
+    assert not bench.api.patches
 
 
 def test_a_strangers_job_is_a_conflict(bench: Bench) -> None:

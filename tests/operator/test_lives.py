@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from world import FINE, REQUESTS, STUCK, Crashed, Fate, World, condition
+from world import FINE, REQUESTS, STUCK, Crashed, Fate, LostReply, World, condition
 from world_documents import configuration, run_document
 from world_process import Process
 
 from evalrun_api.progress import Progress
+from evalrun_operator.reconcile import reconcile
 
 pytestmark = pytest.mark.decisions
 
@@ -387,6 +388,24 @@ def test_a_run_is_suspended_though_its_plan_and_its_benchmark_are_gone() -> None
     life.until(lambda world: condition(world.run, "Suspended"))
     life.rest()
     assert names(world, "Job") == ["trial-prepare"]
+
+
+def test_a_resume_is_counted_once_though_a_job_from_before_was_never_told_of() -> None:
+    kinds = ["EvaluationRun", "Pod"]  # the watch of Jobs is late
+    life = Life(begin(THREE, lose_after=2))  # the Job; whose answer would have told of it
+    process = life.process
+    process.see()
+    observed = process.observe()
+    assert observed is not None
+    with pytest.raises(LostReply):
+        process._do(observed, reconcile(observed, life.world.now, life.config))
+    life.world.edit_run(suspend=True)
+    process.work(kinds)
+    life.world.edit_run(suspend=False, parallelism={"shards": 1})
+    process.step(kinds)
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["resumes"] == 1
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])

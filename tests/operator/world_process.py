@@ -161,7 +161,8 @@ class Process:
                         return True
                     self.snapshot = read_config_map(document)
                 case CreateJob(document):
-                    self._create(observed.run, "Job", document)
+                    if not self._create(observed.run, "Job", document):
+                        return True
         deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]
         ended = False
         if plan.status is not None and self._may_write(plan.urgent or bool(deletes)):
