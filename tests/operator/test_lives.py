@@ -479,6 +479,21 @@ def test_a_run_may_be_resumed_with_far_fewer_shards(waits: bool) -> None:
     assert life.world.status["shards"]["ignoredRestarts"] == 32
 
 
+def test_pods_that_a_suspension_ends_are_forgiven_though_they_are_seen_late() -> None:
+    life = Life(begin(THREE, fates={"answer": [STUCK] * 3}), maxIgnoredRestarts=1)
+    life.until(phase("Answering"))
+    life.world.tick()
+    kinds = ["EvaluationRun", "Job"]
+    life.world.edit_run(suspend=True)
+    life.process.work(kinds)
+    life.world.edit_run(suspend=False, parallelism={"shards": 1})
+    life.process.work(kinds)
+    life.process.see()  # at work, and gone a moment later
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["shards"]["ignoredRestarts"] == 3
+
+
 def test_a_resume_grants_no_more_disruptions_than_a_start() -> None:
     fates = [STUCK] + [Fate(exit_code=143, disrupted=True)] * 9
     life = Life(begin(GPU, fates={"answer": fates}), maxIgnoredRestarts=4)
