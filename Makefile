@@ -61,6 +61,10 @@ bench-gpu: $(STAMP) ## The same on a GPU, and its memory overfilled (exit code 3
 bench-journal: $(STAMP) ## Open a journal of 1,000,000 records for resume
 	$(BENCH) bench.journal $(ARGS)
 
+.PHONY: model-check
+model-check: $(STAMP) ## Explore every state that the control loop can reach at small bounds, with faults, and break its rules (3 minutes on 2 cores; ARGS="--only suspended" for some)
+	PYTHONPATH=tests:tests/operator $(BIN)/python -m model_check.check $(ARGS)
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, import rules
 	$(BIN)/ruff check .
