@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalrun_operator.strip import KINDS, Kind
-from model_check import looks, properties
+from model_check import events, properties
 from model_check.cluster import RUN, Cluster
-from model_check.looks import Fault, Look, Operator
+from model_check.looks import Operator
 from model_check.properties import Violation
 from model_check.scenarios import CONFIG, DELAY, Scenario
+from model_check.server import Fault, Look
 from model_check.states import Draft, State, States, new_memory
 
 
@@ -172,7 +173,7 @@ class Moves:
     def _acted(self, state: State, label: str, doing: Callable[[Cluster], None]) -> Step:
         draft = self.states.thaw(state)
         try:
-            changed = looks.act(draft, doing)
+            changed = events.act(draft, doing)
         except Violation as violation:
             raise Found(label, violation) from violation
         return Step(label, self.states.freeze(draft) if changed else state)
@@ -201,7 +202,7 @@ def start(draft: Draft) -> None:
             found = [doc for (k, _), doc in draft.cluster.objects.items() if k == kind]
         else:
             found = [entry.doc for entry in cache]
-        looks.relist(draft.memory, kind, found)
+        events.relist(draft.memory, kind, found)
 
 
 def crash(draft: Draft) -> None:
@@ -220,7 +221,7 @@ def _catch_up(kind: Kind) -> Callable[[Draft], None]:
 
 def _acting(doing: Callable[[Cluster], None]) -> Callable[[Draft], None]:
     def change(draft: Draft) -> None:
-        looks.act(draft, doing)
+        events.act(draft, doing)
 
     return change
 
@@ -228,7 +229,7 @@ def _acting(doing: Callable[[Cluster], None]) -> Callable[[Draft], None]:
 def _by_a_person(doing: Callable[[Cluster], None]) -> Callable[[Draft], None]:
     def change(draft: Draft) -> None:
         draft.acts += 1
-        looks.act(draft, doing)
+        events.act(draft, doing)
 
     return change
 
