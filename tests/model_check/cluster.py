@@ -34,6 +34,8 @@ ENDS: Mapping[str, Fate] = {
 }
 
 
+MANY = 8
+"""Pods: an operator that does not learn of a deletion for long may make ever more."""
 RETRY_LIMIT = 1
 EXCUSE = RETRY_LIMIT + 1
 """Mishaps: one more than the retry limit, and as many as a failure for good is worth."""
@@ -44,8 +46,8 @@ class Ghost:
     """What the check knows of a path and nobody in the cluster does.
 
     answered: requests whose answers are stored. prepared, scored: steps that ended well. spoilt:
-    pods that did not, or are gone. mishaps: that befell pods; after `EXCUSE` the run may fail.
-    resumes: by a person.
+    pods that did not, or are gone; `MANY` may be more. mishaps: that befell pods; after `EXCUSE`
+    the run may fail. resumes: by a person.
     """
 
     answered: int = 0
@@ -238,7 +240,8 @@ class Cluster(World):
         for key, pod in before.items():
             if key[0] == "Pod" and pod["status"]["phase"] != "Failed":
                 left = self.objects.get(key)
-                self.ghost.spoilt += left is None or left["status"]["phase"] == "Failed"
+                spoilt = left is None or left["status"]["phase"] == "Failed"
+                self.ghost.spoilt = min(self.ghost.spoilt + spoilt, MANY)
 
     def stick(self, name: str) -> None:
         pod = self.own(("Pod", name))

@@ -107,8 +107,10 @@ FULL = (
         "a deadline over a suspension", DEADLINE, (suspend(DEADLINE), resume(DEADLINE)), faults=1
     ),
     Scenario("a time to live", TTL, faults=2),
-    Scenario("deleted", TWO, (DELETE,), faults=1),
-    Scenario("deleted, children first", TWO, (DELETE_SLOWLY,), faults=1),
+    Scenario("deleted", CPU, (DELETE,), faults=1),
+    Scenario("deleted, children first", CPU, (DELETE_SLOWLY,), faults=1),
+    Scenario("two shards, deleted", TWO, (DELETE,), faults=0),
+    Scenario("two shards, deleted, children first", TWO, (DELETE_SLOWLY,), faults=0),
     Scenario("somebody else's Job", TWO, strangers=(("Job", "trial-answer"),), faults=1),
     Scenario("somebody else's ConfigMap", CPU, strangers=(("ConfigMap", "trial-plan"),), faults=1),
     Scenario("born suspended", {**CPU, "suspend": True}, (resume(CPU),), faults=1),

@@ -13,7 +13,7 @@ from evalrun_operator.shelf import Held
 from evalrun_operator.store import Store, has_ended
 from evalrun_operator.strip import KINDS, Kind
 from evalrun_operator.usage import settle
-from model_check.cluster import EXCUSE, NAMESPACE, RUN, Cluster, Ghost
+from model_check.cluster import EXCUSE, MANY, NAMESPACE, RUN, Cluster, Ghost
 from model_check.documents import NOW, Documents, Entry, token
 
 KEY = RunKey(NAMESPACE, RUN[1])
@@ -248,7 +248,7 @@ class States:
         After that a run may fail, and a step be repeated whose pods are not seen.
         """
         ghost = Ghost(*state.ghost)
-        ghost.mishaps, ghost.spoilt = EXCUSE, ghost.spoilt + 1
+        ghost.mishaps, ghost.spoilt = EXCUSE, min(ghost.spoilt + 1, MANY)
 
         def older(numbers: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(sorted(self.documents.aged(e, seconds).number for e in self.docs(numbers)))
@@ -306,8 +306,8 @@ def _flat(ledger: Ledger) -> tuple[Any, ...]:
     return (
         ledger.gpu_seconds,
         ledger.gpu_idle_seconds,
-        ledger.failures,
-        ledger.disruptions,
+        min(ledger.failures, MANY),
+        min(ledger.disruptions, MANY),
         ledger.worker_restarts,
         tuple(sorted(ledger.stages.items())),
     )
