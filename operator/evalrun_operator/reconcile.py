@@ -220,11 +220,13 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
     if outdated is not None:
         return suspend_unseen(case, kind, outdated, fields)
     if job is None:
-        # Other shards may take other steps: the Job that stops has another name then.
-        stopping = (other for other in case.observed.jobs.values() if not is_finished(other))
-        job = next((other for other in stopping if is_deleting(other)), None)
-    if job is None:
-        decided = _begin(case, snapshot, plan, kind, fields)
+        # Another one may be at work, or stop: other shards may take other steps, and a process that
+        # ended has not recorded the last step that it began.
+        other = next((job for job in case.observed.jobs.values() if not is_finished(job)), None)
+        if other is not None:
+            decided = _wait_for_the_last_pods(case, other, kind, fields)
+        else:
+            decided = _begin(case, snapshot, plan, kind, fields)
     elif is_deleting(job):
         decided = _wait_for_the_last_pods(case, job, kind, fields)
     elif condition_of(job, "Failed") is not None:

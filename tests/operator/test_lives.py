@@ -548,6 +548,24 @@ def test_what_is_deleted_by_hand_at_any_moment_is_made_good(
         succeeded(life)
 
 
+def test_a_step_is_repeated_only_when_the_one_after_it_has_stopped() -> None:
+    # The plan, a Job, a status, an event, and the next Job: no status tells of that one.
+    life = Life(begin(GPU, fates={"answer": [STUCK]}, crash_after=5))
+    with pytest.raises(Crashed):
+        for _ in range(20):
+            life.process.work()
+            life.world.tick()
+    life.world.crash_after = None
+    assert "trial-answer" in names(life.world, "Job")
+    life.world.tick()
+    life.world.remove("Job", "trial-prepare")
+    life.world.tick()
+    life.world.jobs_alive = 0  # the finished one counts as none
+    life.process = Process(life.world, life.config)
+    life.to_the_end()
+    succeeded(life)
+
+
 def test_a_finished_run_stays_finished_when_its_jobs_are_deleted() -> None:
     life = Life(begin(THREE))
     before = dict(life.to_the_end())
