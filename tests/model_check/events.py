@@ -74,6 +74,14 @@ def tell(
             memory.put(kind, document)
 
 
+def hear(draft: Draft, before: dict[tuple[str, str], Doc]) -> None:
+    """The watches tell of what the operator wrote, also where it had no answer."""
+    assert draft.memory is not None
+    for kind in KINDS:
+        if draft.caches[kind] is None:
+            tell(draft.memory, kind, before, draft.cluster.objects)
+
+
 def repeat(draft: Draft) -> None:
     """A cache that is late tells once more of all that it holds, after the operator has written."""
     assert draft.memory is not None

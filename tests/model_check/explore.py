@@ -202,6 +202,8 @@ class Exploration:
             return index
         seconds = max(round(look.again), LEAST)
         after = self.moves.states.aged(state, seconds)
+        if after == state:
+            raise Found(step.label, Violation(properties.SETTLES, "it looks again for ever"))
         self._next[index] = self._reach_late(after, index, f"{seconds} s pass, as it asked for")
         return self._next[index]
 

@@ -15,7 +15,7 @@ from evalrun_operator.api_errors import ApiError
 from evalrun_operator.decisions import Observed, Plan
 from evalrun_operator.pacing import Pacing
 from model_check.documents import NOW
-from model_check.events import repeat
+from model_check.events import hear, repeat
 from model_check.server import Api, Fault, Killed, Look
 from model_check.states import KEY, Draft
 
@@ -68,6 +68,7 @@ class Operator:
                 self._plans.clear()
             plan = self._plans[key] = reconcile.reconcile(observed, NOW, self._config)
         look.again = plan.requeue_after
+        before = dict(draft.cluster.objects)
         server = cast(api.Cluster, Api(draft, look, fault, observed))
         pace = cast(Pacing, Pace(holds=holds))
         doer = executor.Executor(server, memory, pace, lambda: NOW, lambda run: None)
@@ -75,6 +76,7 @@ class Operator:
         if look.outcome == "crashed":
             draft.memory = None
         else:
+            hear(draft, before)
             repeat(draft)
 
     @staticmethod

@@ -14,7 +14,7 @@ from evalrun_operator.activity import at_work
 from evalrun_operator.decisions import Plan
 from evalrun_operator.endings import delete, fail
 from evalrun_operator.jobs import effective_plan
-from evalrun_operator.outcomes import Failure, condition_of, is_finished
+from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
 from evalrun_operator.owners import controller_uid
 from model_check import documents, scenarios
 from model_check.scenarios import Scenario
@@ -22,6 +22,7 @@ from model_check.scenarios import Scenario
 ONE = Scenario("one Job", scenarios.CPU, faults=1)
 ONE_AT_ONCE = replace(ONE, paced=False)
 THREE = Scenario("three Jobs", scenarios.GPU, faults=1)
+HURRIED = replace(THREE, faults=2)
 PAUSED = replace(ONE, acts=(scenarios.suspend(scenarios.CPU), scenarios.resume(scenarios.CPU)))
 GOING = Scenario("deleted", scenarios.CPU, (scenarios.DELETE_SLOWLY,), faults=0)
 FOREIGN = Scenario("a stranger", scenarios.GPU, strangers=(("Job", "trial-answer"),), faults=0)
@@ -74,6 +75,13 @@ def _begin_anyway(found: Any, kind: Any, job: Any, fields: Any, strays: Any) -> 
     return reconcile._begin(found, snapshot, effective_plan(snapshot, found.run), kind, fields)
 
 
+def _begin_at_once(found: Any, job: Any, kind: Any, fields: Any) -> Plan:
+    if is_deleting(job):
+        return _wait(found, job, kind, fields)
+    snapshot = found.observed.snapshot
+    return reconcile._begin(found, snapshot, effective_plan(snapshot, found.run), kind, fields)
+
+
 def _refuse(found: Any, name: str) -> Plan | None:
     text = found.observed.refused.get(name)
     return fail(found, Failure(reasons.CREATE_REFUSED, text)) if text else None
@@ -97,6 +105,7 @@ RULES = jobs.POD_FAILURE_POLICY["rules"]
 LENIENT = {"rules": [RULES[0], *RULES[2:]]}
 STRICT = {"rules": [RULES[0] | {"action": "FailJob"}, *RULES[1:]]}
 _at_work = _changed(at_work, lambda status: {k: v for k, v in status.items() if k != "step"})
+_wait = reconcile._wait_for_the_last_pods
 _idle = starting.StartCheck()
 
 MUTANTS = (
@@ -173,6 +182,11 @@ MUTANTS = (
     ),
     Mutant("forgets the time to live", KEPT, ((reconcile, "_finished", _keep),)),
     Mutant("gives up at the first refusal", ONE, ((reconcile, "refused_create", _refuse),)),
+    Mutant(
+        "does not wait for another step's Job",
+        HURRIED,
+        ((reconcile, "_wait_for_the_last_pods", _begin_at_once),),
+    ),
     Mutant(
         "begins anew while the old Job ends",
         PAUSED,

@@ -47,6 +47,9 @@ PROPERTIES = (
     *(SUSPENDED, ENDED, STOPPED, RETRIES, LIMIT, DEFECT, QUIET, SETTLES, OUTCOME),
 )
 
+STEP_OF = {"prepare": 1, "Answering": 2, "answer": 2, "Scoring": 3, "score": 3}
+LAST = 3
+
 Objects = Mapping[tuple[str, str], Doc]
 
 
@@ -73,6 +76,9 @@ def on_create(seen: Doc, cluster: Cluster, kind: str, name: str) -> None:
         raise Violation(ORDER, f"Job {name} is created before the run is prepared")
     if name.endswith("-score") and ghost.answered < REQUESTS:
         raise Violation(ORDER, f"Job {name} is created with {ghost.answered} answers")
+    phase = (seen.get("status") or {}).get("phase")
+    if STEP_OF.get(name.rpartition("-")[2], LAST) < STEP_OF.get(phase, 0):
+        raise Violation(ORDER, f"Job {name} is created again in phase {phase}")
     deadline = seen["spec"].get("activeDeadlineSeconds")
     if deadline is not None:
         left = deadline - ((seen.get("status") or {}).get("activeSeconds") or 0)

@@ -63,12 +63,12 @@ def test_a_counterexample_is_told_in_steps_that_a_person_can_follow() -> None:
     (mutant,) = (m for m in mutants.MUTANTS if m.name == "forgets to record the step")
     with mutant.applied():
         result = Exploration(mutant.where).run()
-    assert result.violation == properties.ONE_JOB
+    assert result.violation == properties.ORDER
     text = "\n".join(result.trace)
     assert "0. the run is applied" in text
     assert "a person deletes Job trial-prepare" in text
     assert "the operator looks; create ConfigMap trial-plan; create Job trial-prepare" in text
-    assert "BROKEN one Job at a time: trial-answer and trial-prepare" in text
+    assert "BROKEN steps in order: Job trial-prepare is created again in phase Answering" in text
 
 
 def test_each_rule_is_broken_once() -> None:

@@ -309,7 +309,8 @@ class World:
             for pod in busy:
                 self.remove("Pod", pod["metadata"]["name"])
             if not busy:
-                _conclude(status, "Failed", *status["_verdict"], self.now)
+                reason, message = status["_verdict"]
+                _conclude(status, "Failed", reason, message, self.now)
         elif len(done) >= spec["completions"]:
             _conclude(status, "Complete", "CompletionsReached", "", self.now)
         else:
