@@ -18,8 +18,10 @@ from model_check.states import Draft, State, States, new_memory
 
 @dataclass
 class Step:
-    """A transition. fault: its class; None for what happens anyway. wrote: whether the operator
-    did, and nothing was in its way."""
+    """A transition.
+
+    fault: its class; None for what happens anyway. wrote: whether the operator wrote anything.
+    """
 
     label: str
     after: State

@@ -76,7 +76,7 @@ def on_create(seen: Doc, cluster: Cluster, kind: str, name: str) -> None:
         raise Violation(ORDER, f"Job {name} is created before the run is prepared")
     if name.endswith("-score") and ghost.answered < REQUESTS:
         raise Violation(ORDER, f"Job {name} is created with {ghost.answered} answers")
-    phase = (seen.get("status") or {}).get("phase")
+    phase = str((seen.get("status") or {}).get("phase"))
     if STEP_OF.get(name.rpartition("-")[2], LAST) < STEP_OF.get(phase, 0):
         raise Violation(ORDER, f"Job {name} is created again in phase {phase}")
     deadline = seen["spec"].get("activeDeadlineSeconds")
