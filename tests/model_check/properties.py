@@ -85,7 +85,8 @@ def on_create(seen: Doc, cluster: Cluster, kind: str, name: str) -> None:
         given = cluster.objects[(kind, name)]["spec"].get("activeDeadlineSeconds")
         if given is None or given > left:
             raise Violation(LIMIT, f"Job {name} may work for {given} s, and {left} s are left")
-    live = [job for job in jobs_of_the_run(cluster.objects) if at_work(job)]
+    # One that is being deleted has pods until it is gone.
+    live = [job for job in jobs_of_the_run(cluster.objects) if not finished(job)]
     if len(live) > 1:
         raise Violation(ONE_JOB, " and ".join(job["metadata"]["name"] for job in live))
 
@@ -172,11 +173,6 @@ def is_ours(document: Doc) -> bool:
 
 def jobs_of_the_run(objects: Objects) -> Iterable[Doc]:
     return (doc for (kind, _), doc in objects.items() if kind == "Job" and is_ours(doc))
-
-
-def at_work(job: Doc) -> bool:
-    """Whether a Job may have pods at work, and is not being deleted."""
-    return not finished(job) and "deletionTimestamp" not in job["metadata"]
 
 
 def _ready(status: Doc) -> str:
