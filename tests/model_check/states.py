@@ -147,7 +147,7 @@ class States:
                 refused=dict(refused),
                 failures=dict(failures),
                 gone=_ledger(gone),
-                doubts=[({"gonePods": thaw_json(said)}, _ledger(part)) for said, part in doubts],
+                doubts=[(thaw_json(said), _ledger(part)) for said, part in doubts],
             )
         return memory
 
@@ -234,7 +234,7 @@ class States:
             tuple(sorted(notes.refused.items())),
             tuple(sorted((name, min(n, MANY_FAILURES)) for name, n in notes.failures.items())),
             _flat(notes.gone),
-            tuple((freeze_json(said.get("gonePods")), _flat(part)) for said, part in notes.doubts),
+            tuple((freeze_json(said), _flat(part)) for said, part in notes.doubts),
         )
         number = self._numbers.get(key)
         if number is None:
