@@ -84,7 +84,7 @@ class Documents:
         version = int(metadata.pop("resourceVersion"))
         light = {name: value for name, value in doc.items() if name not in _HEAVY}
         light["metadata"] = metadata
-        parts = _GAP.split(json.dumps(light))
+        parts = _GAP.split(json.dumps(light, sort_keys=True))
         literals = tuple(parts[0::3])
         marks, tokens, ages = "", [], []
         for number, time in zip(parts[1::3], parts[2::3], strict=True):
