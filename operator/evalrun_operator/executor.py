@@ -6,7 +6,7 @@ Whatever fails is derived anew from what is observed then, so nothing here is un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
 from evalrun_api.errors import EvalrunError
@@ -40,16 +40,13 @@ from evalrun_operator.decisions import (
 )
 from evalrun_operator.events import event_document
 from evalrun_operator.owners import controller_uid, is_predecessors
-from evalrun_operator.pacing import Pacing
+from evalrun_operator.pacing import CROWDED_SECONDS, Pacing, may_be_told_later
 from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.snapshot import read_config_map
 from evalrun_operator.store import Store, has_ended
 
 log = logging.getLogger(__name__)
-
-CROWDED_SECONDS = 2.0
-"""Until a run is told to have begun, while others wait for their first Job."""
 
 Finished = Callable[[Doc], None]
 """Told of a run whose end was just written."""
@@ -94,7 +91,7 @@ class Executor:
             if not isinstance(action, DeleteJob):
                 await self._do(key, observed.run, action)
                 learnt = learnt or isinstance(action, ReadSnapshot | ReadBenchmarks)
-        if self._may_be_told_later(observed, plan, deletes) and self._crowded():
+        if may_be_told_later(observed, plan) and self._crowded():
             return CROWDED_SECONDS
         again = plan.requeue_after
         written = None
@@ -121,17 +118,6 @@ class Executor:
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
         ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again
-
-    def _may_be_told_later(
-        self, observed: Observed, plan: Plan, deletes: Sequence[DeleteJob]
-    ) -> bool:
-        """Whether a run has its first Job now, and only its status is left to write.
-
-        The next look finds the Job and writes the same, with what has become of the pod by then:
-        as it would had the process ended here.
-        """
-        created = any(isinstance(action, CreateJob) for action in plan.actions)
-        return created and not deletes and not observed.run.get("status")
 
     async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
         match action:

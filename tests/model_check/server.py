@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from fake_api import merged
 from world import Conflict as Taken
 
 from evalrun_operator import cluster as api
@@ -168,16 +169,3 @@ class Api:
             raise Killed
         if fault.kind == "lost reply":
             raise Unavailable(call.verb, 0, "the connection was reset")
-
-
-def merged(document: Doc, patch: Doc) -> Doc:
-    """A document after an RFC 7396 patch; what is unchanged is shared."""
-    result = dict(document)
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged(result[key], value)
-        else:
-            result[key] = value
-    return result

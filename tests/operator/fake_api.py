@@ -112,7 +112,7 @@ class FakeApi:
         if found["metadata"]["resourceVersion"] != version:
             raise Conflict("patch", 409)
         self.patches.append(patch)
-        found["status"] = _merge(found.get("status") or {}, patch)
+        found["status"] = merged(found.get("status") or {}, patch)
         patched = self.add(resource.plural, found)
         self._end("patch", resource.plural)
         return patched
@@ -135,13 +135,14 @@ class FakeApi:
         return written
 
 
-def _merge(document: Doc, patch: Doc) -> Doc:
+def merged(document: Doc, patch: Doc) -> Doc:
+    """A document after an RFC 7396 patch; what is unchanged is shared."""
     result = dict(document)
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merge(result[key], value)
+            result[key] = merged(result[key], value)
         else:
             result[key] = value
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_lives import CPU, GPU, THREE, Life, at_step, begin, names, phase, succeeded
+from lives import CPU, GPU, THREE, Life, at_step, begin, names, phase, succeeded
 from world import STUCK, condition
 
 pytestmark = pytest.mark.decisions

@@ -63,13 +63,13 @@ def answering(text: str) -> Handler:
 
 
 @asynccontextmanager
-async def served(handler: Handler, host: str = "127.0.0.1") -> Any:
+async def served(handler: Handler, host: str = "127.0.0.1", port: int = 0) -> Any:
     app = web.Application()
     app.router.add_get("/progress", handler)
     app.router.add_get("/other", good)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     try:
         yield runner.addresses[0][1]
@@ -152,13 +152,7 @@ def test_one_that_never_ends_delays_no_other() -> None:
         store = store_with("127.0.0.1", *["127.0.0.2"] * 3)
         changed: list[RunKey] = []
         failed: list[str] = []
-        app_good = served(good, "127.0.0.1")
-        async with app_good as port:
-            app = web.Application()
-            app.router.add_get("/progress", dribble)
-            runner = web.AppRunner(app, shutdown_timeout=0.1)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.2", port).start()
+        async with served(good) as port, served(dribble, "127.0.0.2", port):
             scraper = Scraper(
                 store,
                 ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=4),
@@ -179,7 +173,6 @@ def test_one_that_never_ends_delays_no_other() -> None:
             assert time.monotonic() - began < 6.0
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await runner.cleanup()
         assert changed == [KEY]
         observed = store.observe(KEY)
         assert observed is not None
@@ -203,12 +196,7 @@ def test_a_hundred_that_answer_late_or_never_delay_those_alone(handler: Handler)
             read.append(time.monotonic())
             return await good(request)
 
-        async with served(answer) as port:
-            app = web.Application()
-            app.router.add_get("/progress", handler)
-            runner = web.AppRunner(app, shutdown_timeout=0.1)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.2", port).start()
+        async with served(answer) as port, served(handler, "127.0.0.2", port):
             scraper = Scraper(
                 store,
                 ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=16),
@@ -227,7 +215,6 @@ def test_a_hundred_that_answer_late_or_never_delay_those_alone(handler: Handler)
             await asyncio.sleep(4.5)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await runner.cleanup()
         gaps = [after - before for before, after in itertools.pairwise([began, *read])]
         assert len(read) >= 4
         assert max(gaps) < 1.6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_lives import GPU, TRIAL, Life, begin, names, phase, reason_of
+from lives import GPU, TRIAL, Life, begin, names, phase, reason_of
 from world import STUCK, Crashed, Fate, World
 from world_documents import configuration
 from world_process import Process

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from test_lives import GPU, THREE, Life, begin, condition, phase
+from lives import GPU, THREE, Life, begin, condition, phase
 from world import STUCK, Fate, World
 from world_process import Process
 

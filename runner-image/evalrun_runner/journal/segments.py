@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -39,6 +40,14 @@ _READ_BYTES = 1 << 20
 CheckedT = TypeVar("CheckedT")
 Entry = dict[str, Any]
 """A checked line under the names that it has in JSON; what is left out there is left out here."""
+
+
+def writer_name(name: str) -> str:
+    """What a writer puts in the names of its segments.
+
+    A container that is restarted in its pod has the same name again; its segments may not.
+    """
+    return f"{name}-{os.urandom(4).hex()}"
 
 
 def _plain(annotation: Any) -> Any:

@@ -24,7 +24,7 @@ from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_api.judge import VERDICT_VERSION, Verdict
 from evalrun_api.reasons import ExitCode
-from evalrun_runner.journal.segments import pack, unpacked
+from evalrun_runner.journal.segments import pack, unpacked, writer_name
 from evalrun_runner.stores import Store
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ class VerdictWriter:
         self._store = store
         self._prefix = prefix
         self._spool = spool
-        # A container restarted in its pod has the same name again; its segments may not.
-        self._writer = f"{writer}-{os.urandom(4).hex()}"
+        self._writer = writer_name(writer)
         self._number = 0
         self._lock = threading.Lock()
         self._storing = threading.Lock()

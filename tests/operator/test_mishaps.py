@@ -1,0 +1,292 @@
+"""What goes wrong with pods and Jobs, and how a run tells of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from lives import (
+    CPU,
+    GPU,
+    THREE,
+    Life,
+    at_step,
+    begin,
+    names,
+    phase,
+    reason_of,
+    reason_of_stall,
+    succeeded,
+)
+from world import FINE, REQUESTS, STUCK, Fate, condition
+from world_process import Process
+
+pytestmark = pytest.mark.decisions
+
+
+def test_a_prepare_step_that_fails_asks_for_no_gpu() -> None:
+    life = Life(begin(THREE, fates={"prepare": [Fate(exit_code=10, exit_reason="Error")]}))
+    status = life.to_the_end()
+    assert status["phase"] == "Failed"
+    assert names(life.world, "Job") == ["trial-prepare"]
+    assert len(life.world.counted_writes) <= 15
+
+
+@pytest.mark.parametrize("message", ["", "done!", "{}"])
+def test_a_last_step_that_says_nothing_is_no_success_and_not_repeated(message: str) -> None:
+    life = Life(begin(GPU, fates={"score": [Fate(message=message)]}))
+    status = life.to_the_end()
+    assert (status["phase"], reason_of(status)) == ("Failed", "InternalError")
+    assert "did not say where the results are" in status["conditions"][0]["message"]
+    assert life.world.created["Job"] == 3
+
+
+def test_one_shard_that_fails_for_good_stops_the_others() -> None:
+    fates = {"answer": [STUCK, Fate(exit_code=12, exit_reason="Error"), STUCK]}
+    life = Life(begin(THREE, fates=fates))
+    status = life.to_the_end()
+    assert status["phase"] == "Failed"
+    assert condition(life.world.run, "Failed")
+    assert all(pod["status"]["phase"] != "Running" for pod in life.world.all("Pod"))
+    assert status["usage"]["gpuSeconds"] != "0"
+
+
+def test_a_shard_may_fail_as_often_as_its_limit_says() -> None:
+    failure = Fate(exit_code=1, exit_reason="Error")
+    life = Life(begin({**GPU, "retryLimit": 2}, fates={"answer": [failure] * 2}))
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["shards"]["restarts"] == 2
+    assert len(life.world.counted_writes) <= 15 + 2 * 4
+    life = Life(begin({**GPU, "retryLimit": 2}, fates={"answer": [failure] * 3}))
+    assert life.to_the_end()["phase"] == "Failed"
+
+
+def test_preempted_pods_are_replaced_and_counted() -> None:
+    fates = {"answer": [Fate(exit_code=143, disrupted=True)] * 5}
+    life = Life(begin(THREE, fates=fates))
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["shards"]["ignoredRestarts"] == 5
+    assert life.world.status["shards"]["restarts"] == 0
+    assert len(life.world.counted_writes) <= 15
+
+
+def test_too_many_disruptions_end_the_run() -> None:
+    fates = {"answer": [Fate(exit_code=143, disrupted=True)] * 50}
+    life = Life(begin(GPU, fates=fates), maxIgnoredRestarts=4)
+    status = life.to_the_end()
+    assert reason_of(status) == "Disrupted"
+    assert "PreemptionByScheduler" in status["conditions"][0]["message"]
+    assert status["shards"]["ignoredRestarts"] == 5
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason"),
+    [
+        (Fate(waiting=("ErrImagePull", "no such image")), "ImagePullFailed"),
+        (Fate(waiting=("CreateContainerConfigError", 'secret "s3" not found')), "SecretNotFound"),
+        (Fate(waiting=("ContainerCreating", "")), "StartDeadlineExceeded"),
+        (Fate(unschedulable=True, text="0/3 nodes are available"), "Unschedulable"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_pod_that_cannot_start_gives_its_gpu_back(fate: Fate, reason: str) -> None:
+    life = Life(begin({**THREE, "startDeadlineSeconds": 60}, fates={"answer": [fate, FINE, FINE]}))
+    status = life.to_the_end()
+    assert reason_of(status) == reason
+    assert names(life.world, "Job") == ["trial-prepare"]
+    assert len(life.world.counted_writes) <= 15
+
+
+def test_a_pod_on_a_dead_node_is_told_and_does_not_pass_for_one_at_work() -> None:
+    life = Life(begin(THREE, fates={"answer": [STUCK] * 3}))
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 3)
+    name = at_step(life.world)[0]["metadata"]["name"]
+    life.world.dead.add(name)
+    life.world.remove("Pod", name)  # by the taint manager
+    life.work()
+    assert life.world.status["phase"] == "Answering"
+    plan = life.process.decide()
+    assert plan is not None
+    assert 50 < (plan.requeue_after or 0) <= 61
+    life.world.tick(61)
+    life.world.tick(60)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["shards"]["active"] == 2
+    assert name in life.world.status["conditions"][0]["message"]
+    del life.world.objects[("Pod", name)]  # a person deletes it by force
+    life.until(lambda world: not condition(world.run, "Stalled"))
+
+
+def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 1)
+    (pod,) = at_step(life.world)
+    name = pod["metadata"]["name"]
+    life.world.dead.add(name)
+    life.world.edit_run(suspend=True)
+    life.work()
+    life.world.tick()
+    life.work()
+    life.world.tick(61)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["phase"] == "Suspended"
+    life.world.edit_run(suspend=False)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert life.world.status["phase"] == "Answering"
+    del life.world.objects[("Pod", name)]
+    life.to_the_end()
+    succeeded(life)
+
+
+def test_a_pod_that_is_being_deleted_does_not_escape_the_start_deadline() -> None:
+    fates = {"answer": [Fate(waiting=("ContainerCreating", ""))]}
+    life = Life(begin(GPU, fates=fates))
+    life.until(lambda world: at_step(world))
+    life.world.tick()
+    (pod,) = at_step(life.world)
+    life.world.dead.add(pod["metadata"]["name"])
+    life.world.remove("Pod", pod["metadata"]["name"])
+    status = life.to_the_end(ticks=200)
+    assert reason_of(status) == "StartDeadlineExceeded"
+
+
+def test_a_quota_that_forbids_pods_ends_the_run_after_its_deadline() -> None:
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, refuse_pods=True))
+    status = life.to_the_end()
+    assert reason_of(status) == "StartDeadlineExceeded"
+    assert "trial-prepare" in status["conditions"][0]["message"]
+    assert len(life.world.counted_writes) <= 15
+
+
+def test_a_moment_without_pods_after_hours_of_work_is_no_failure() -> None:
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, fates={"answer": [STUCK]}))
+    life.until(phase("Answering"))
+    life.world.tick()
+    life.world.tick(7200)
+    life.work()
+    life.world.refuse_pods = True
+    for pod in life.world.all("Pod"):
+        if pod["status"]["phase"] == "Running":
+            del life.world.objects[("Pod", pod["metadata"]["name"])]
+    life.work()
+    assert life.world.status["phase"] == "Answering"
+    assert not condition(life.world.run, "Stalled")  # the Job's controller has not seen it yet
+    life.world.tick(20)
+    life.work()
+    assert condition(life.world.run, "Stalled")
+    life.world.tick(20)
+    life.world.refuse_pods = False
+    life.to_the_end()
+    succeeded(life)
+
+
+def test_a_retry_that_a_quota_forbids_does_not_hang_for_ever() -> None:
+    failure = Fate(exit_code=1, exit_reason="Error")
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, fates={"answer": [failure]}))
+    life.until(lambda world: any(p["status"]["phase"] == "Running" for p in at_step(world)))
+    life.world.refuse_pods = True
+    for _ in range(20):
+        life.world.tick(30)
+        life.work()
+    assert not condition(life.world.run, "Stalled")  # the Job's controller may still be waiting
+    status = life.to_the_end()
+    assert reason_of(status) == "StartDeadlineExceeded"
+
+
+def test_a_job_that_ends_before_its_pods_are_seen_to_is_waited_for() -> None:
+    life = Life(begin(CPU))
+    life.until(lambda world: any(p["status"]["phase"] == "Running" for p in world.all("Pod")))
+    life.process.see()
+    while not all(condition(job, "Complete") for job in life.world.all("Job")):
+        life.world.tick()
+    before = len(life.world.writes)
+    for _ in range(3):
+        life.process.step(("EvaluationRun", "Job"))
+        life.world.now += timedelta(seconds=1)
+    assert len(life.world.writes) == before
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.created["Job"] == 1
+
+
+def test_one_shard_that_is_not_seen_to_its_end_is_waited_for() -> None:
+    life = Life(begin(THREE))
+    life.until(phase("Answering"))
+    while [pod["status"]["phase"] for pod in at_step(life.world)] != ["Running"] * 3:
+        life.world.tick()
+        life.work()
+    life.process.see()
+    stale = at_step(life.world)[0]["metadata"]["name"]
+    kept = life.process.seen["Pod"][stale]
+    while not condition(life.world.objects[("Job", "trial-answer")], "Complete"):
+        life.world.tick()
+    life.process.see()
+    life.process.seen["Pod"][stale] = kept
+    life.process.step(())
+    assert life.world.status["phase"] == "Answering"
+    life.to_the_end()
+    assert life.world.status["answers"]["computed"] == REQUESTS
+
+
+@pytest.mark.parametrize("late", ["trial-prepare", "trial-run", "trial-score"])
+def test_a_job_that_another_leader_created_late_is_stopped(late: str) -> None:
+    life = Life(begin(THREE, fates={"answer": [STUCK] * 3}))
+    life.until(phase("Answering"))
+    job = {**life.world.get("Job", "trial-answer")}
+    job["metadata"] = {
+        "name": late,
+        "labels": job["metadata"]["labels"],
+        "ownerReferences": job["metadata"]["ownerReferences"],
+    }
+    job.pop("status", None)
+    if late == "trial-prepare":
+        life.world.remove("Job", late)
+        life.world.tick()
+        life.work()
+    life.world.put("Job", job)
+    for _ in range(4):
+        life.work()
+        life.world.tick()
+    assert late not in names(life.world, "Job")
+
+
+def test_a_failed_job_is_explained_by_the_pod_that_is_seen_last() -> None:
+    life = Life(
+        begin({**CPU, "retryLimit": 0}, fates={"all": [Fate(137, exit_reason="OOMKilled")]})
+    )
+    life.until(lambda world: any(p["status"]["phase"] == "Running" for p in world.all("Pod")))
+    life.process.see()
+    while not all(condition(job, "Failed") for job in life.world.all("Job")):
+        life.world.tick(1)
+    life.process.step(("EvaluationRun", "Job"))
+    assert life.world.status["phase"] != "Failed"
+    assert reason_of(life.to_the_end()) == "OutOfMemory"
+
+
+def test_pods_that_are_gone_are_counted_once() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK] * 3}))
+    life.until(phase("Answering"))
+    spent = 0.0
+    for number in range(3):
+        life.world.tick()
+        life.world.tick(100)
+        life.work()
+        usage = float(life.world.status["usage"]["gpuSeconds"])
+        assert usage >= spent + 90
+        spent = usage
+        life.world.edit_run(suspend=True)
+        life.until(lambda world: condition(world.run, "Suspended"))
+        if number == 1:  # what is gone is recorded, so a new process knows it
+            life.process = Process(life.world, life.config)
+        life.rest()
+        life.world.edit_run(suspend=False)
+        life.until(phase("Answering"))
+    life.to_the_end()
+    total = float(life.world.status["usage"]["gpuSeconds"])
+    assert 320 <= total <= 380
+    assert life.world.status["shards"]["ignoredRestarts"] == 3
