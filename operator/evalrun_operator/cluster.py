@@ -310,7 +310,12 @@ async def find_cluster() -> tuple[Configuration, str]:
     return configuration, namespace or "default"
 
 
-_MANAGED = {"fieldManager": FIELD_MANAGER}
+_MANAGED = {
+    "fieldManager": FIELD_MANAGER,
+    # What we send is built from the contract's own documents: having each object read twice, to
+    # be warned of fields that the server does not know, costs it a tenth of the write.
+    "fieldValidation": "Ignore",
+}
 
 
 def _path(resource: Resource, namespace: str, name: str) -> str:

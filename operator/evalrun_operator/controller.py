@@ -13,6 +13,7 @@ from evalrun_operator.api_errors import ApiError, LeadershipLost, Unavailable
 from evalrun_operator.decisions import Doc, Event, Observed, Plan, RunKey
 from evalrun_operator.executor import Again, Executor
 from evalrun_operator.metrics import Metrics
+from evalrun_operator.rush import Rush
 from evalrun_operator.store import Store
 from evalrun_operator.strip import Kind
 from evalrun_operator.work_queue import QueueClosed, WorkQueue
@@ -25,6 +26,8 @@ SETTLE_SECONDS = 0.1
 """How long a run's Jobs and pods may go on changing before it is looked at: they change several
 times within moments. Nobody notices so short a wait, and a burst of runs takes half as many looks.
 """
+RUSH_SETTLE_SECONDS = 2.0
+"""The same while runs come in a rush: then their first Jobs come before all words."""
 
 DEFECTS_TOLD = 5
 """Failures in a row by a defect of the operator, after which a run's owner is told."""
@@ -46,6 +49,7 @@ class Controller:
         reconcile: Reconcile,
         config: OperatorConfig,
         metrics: Metrics,
+        rush: Rush,
         *,
         now: Callable[[], datetime],
         relisted: Callable[[], None],
@@ -56,6 +60,7 @@ class Controller:
         self._reconcile = reconcile
         self._config = config
         self._metrics = metrics
+        self._rush = rush
         self._now = now
         self._relisted = relisted
         self._in_a_row: dict[RunKey, int] = {}
@@ -69,8 +74,13 @@ class Controller:
             key = self._store.forget(kind, document)
         else:
             key = self._store.put(kind, document)
+        if kind == "EvaluationRun" and key is not None:
+            self._rush.came(document)
         if key is not None:
-            self._queue.add(key, after=0.0 if kind == "EvaluationRun" else SETTLE_SECONDS)
+            self._queue.add(key, after=0.0 if kind == "EvaluationRun" else self._settle_seconds())
+
+    def _settle_seconds(self) -> float:
+        return RUSH_SETTLE_SECONDS if self._rush.is_on else SETTLE_SECONDS
 
     async def run(self) -> None:
         """Work until the queue is closed. Raises `LeadershipLost`."""

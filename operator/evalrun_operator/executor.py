@@ -6,7 +6,7 @@ Whatever fails is derived anew from what is observed then, so nothing here is un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from evalrun_api.errors import EvalrunError
@@ -40,9 +40,10 @@ from evalrun_operator.decisions import (
 )
 from evalrun_operator.events import event_document
 from evalrun_operator.owners import controller_uid, is_predecessors
-from evalrun_operator.pacing import CROWDED_SECONDS, Pacing, may_be_told_later
+from evalrun_operator.pacing import Pacing
 from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
+from evalrun_operator.rush import LATER_SECONDS, what_cannot_wait
 from evalrun_operator.snapshot import read_config_map
 from evalrun_operator.store import Store, has_ended
 
@@ -59,7 +60,8 @@ class Again(Exception):  # noqa: N818 - not a mishap
 class Executor:
     """Does what a Plan says.
 
-    now: wall clock in UTC, for Events. crowded: whether other runs wait for a worker.
+    now: wall clock in UTC, for Events. rush: whether other runs need their
+    first Jobs now.
     """
 
     def __init__(
@@ -69,14 +71,14 @@ class Executor:
         pacing: Pacing,
         now: Callable[[], datetime],
         finished: Finished,
-        crowded: Callable[[], bool] = lambda: False,
+        rush: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._pacing = pacing
         self._now = now
         self._finished = finished
-        self._crowded = crowded
+        self._rush = rush
         self._parser = Parser()
 
     async def execute(self, key: RunKey, observed: Observed, plan: Plan) -> float | None:
@@ -85,14 +87,15 @@ class Executor:
         Returns the seconds after which the run has to be looked at again; None for never. Raises
         `Again`, `ApiError` when the rest has to wait, `LeadershipLost` when it is another's.
         """
+        first = what_cannot_wait(observed, plan, self._now())
+        if first is not None and self._rush():
+            return await self._do_first(key, observed, plan, first)
         deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]
         learnt = False
         for action in plan.actions:
             if not isinstance(action, DeleteJob):
                 await self._do(key, observed.run, action)
                 learnt = learnt or isinstance(action, ReadSnapshot | ReadBenchmarks)
-        if may_be_told_later(observed, plan) and self._crowded():
-            return CROWDED_SECONDS
         again = plan.requeue_after
         written = None
         if plan.status is not None and plan.status != observed.run.get("status"):
@@ -118,6 +121,17 @@ class Executor:
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
         ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again
+
+    async def _do_first(
+        self, key: RunKey, observed: Observed, plan: Plan, first: Sequence[Action]
+    ) -> float:
+        """Do only what cannot wait. Returns the seconds until the rest is looked at."""
+        for action in first:
+            await self._do(key, observed.run, action)
+        if any(isinstance(action, CreateConfigMap) for action in plan.actions[len(first) :]):
+            # The next look need not read what is not there yet.
+            self._store.put_snapshot(observed.run["metadata"]["uid"], None)
+        return LATER_SECONDS
 
     async def _do(self, key: RunKey, run: Doc, action: Action) -> None:
         match action:

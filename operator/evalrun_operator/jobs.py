@@ -83,6 +83,12 @@ def execution_digest(run: EvaluationRun) -> str:
     return digest({name: stated[name] for name in EXECUTION_FIELDS if name in stated})
 
 
+def plan_digest(job: Doc) -> str | None:
+    """Of the snapshot that a Job was made from; None where it does not say."""
+    found = (job["metadata"].get("annotations") or {}).get(PLAN_DIGEST_ANNOTATION)
+    return None if found is None else str(found)
+
+
 def is_outdated(job: Doc, run: EvaluationRun) -> bool:
     """Whether a Job was made from other execution fields than the run has now."""
     made_from = (job["metadata"].get("annotations") or {}).get(EXECUTION_ANNOTATION)

@@ -29,6 +29,7 @@ from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.reconcile import reconcile
 from evalrun_operator.resync import Resync
+from evalrun_operator.rush import Rush
 from evalrun_operator.scrape import Scraper
 from evalrun_operator.store import Store
 from evalrun_operator.watches import Watches
@@ -74,6 +75,7 @@ class Operator:
         self.store = Store(_settle, time.monotonic)
         self.queue = WorkQueue(loop.time, random.random)
         pacing = Pacing(config.progress_seconds, time.monotonic)
+        rush = Rush(time.monotonic, lambda: self.queue.is_crowded)
         self.elector = Elector(
             cluster,
             leadership,
@@ -102,11 +104,12 @@ class Operator:
                 pacing,
                 utc_now,
                 metrics.count_finished,
-                lambda: self.queue.is_crowded,
+                lambda: rush.is_on,
             ),
             reconcile,
             config,
             metrics,
+            rush,
             now=utc_now,
             relisted=self.resync.soon,
         )

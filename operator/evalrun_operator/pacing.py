@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from evalrun_operator.decisions import CreateJob, DeleteJob, Observed, Plan
-
 CROWD = 4096
 """Entries from which on it is worth looking for superfluous ones."""
 AHEAD = 2
 """Writes that a run may have in hand: that its pods have started, and their first progress. More
 would let an hour of silence buy a burst. The last one is kept for progress."""
-
-CROWDED_SECONDS = 2.0
-"""Until a run is told to have begun, while others wait for their first Job."""
-
-
-def may_be_told_later(observed: Observed, plan: Plan) -> bool:
-    """Whether a run gets its first Job by this Plan, and only its status is left to write.
-
-    The next look finds the Job and writes the same, with what has become of the pod by then: as it
-    would had the process ended here.
-    """
-    creates = any(isinstance(action, CreateJob) for action in plan.actions)
-    deletes = any(isinstance(action, DeleteJob) for action in plan.actions)
-    return creates and not deletes and not observed.run.get("status")
 
 
 class Pacing:

@@ -12,7 +12,6 @@ from datetime import datetime
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError
-from evalrun_api.names import PLAN_DIGEST_ANNOTATION
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.plan import RunPlan
 from evalrun_operator import status as statuses
@@ -33,6 +32,7 @@ from evalrun_operator.decisions import (
     Snapshot,
 )
 from evalrun_operator.endings import (
+    LOOK_AGAIN_SECONDS,
     conclude,
     delete,
     evidence_missing,
@@ -44,7 +44,7 @@ from evalrun_operator.endings import (
     suspend_all,
     suspend_unseen,
 )
-from evalrun_operator.jobs import build_job, effective_plan, is_outdated
+from evalrun_operator.jobs import build_job, effective_plan, is_outdated, plan_digest
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
@@ -116,14 +116,14 @@ def _decide(case: Case) -> Plan:
     name = config_map_name(case.run.metadata.name)
     if f"configmap/{name}" in case.observed.conflicts:
         return fail(case, _name_taken("ConfigMap", name))
-    actions: list[Action] = []
+    keep: tuple[Action, ...] = ()
     snapshot = case.observed.snapshot
     if snapshot is None:
         found = _take_snapshot(case)
         if isinstance(found, Plan):
             return found
         snapshot, document = found
-        actions.append(CreateConfigMap(document))
+        keep = (CreateConfigMap(document),)
     elif not _is_known(case, snapshot):
         if case.run.spec.suspend:
             return suspend_all(case)
@@ -132,9 +132,29 @@ def _decide(case: Case) -> Plan:
             return given
         if not _is_given(case, snapshot, *given):
             return fail(case, _another_plan(name))
+    others = _of_another_plan(case, snapshot)
+    if others:
+        return Plan(actions=(*keep, *map(delete, others)), requeue_after=LOOK_AGAIN_SECONDS)
     decided = _advance(case, snapshot, effective_plan(snapshot, case.run))
     status = decided.status and {**decided.status, "planDigest": snapshot.digest}
-    return replace(decided, actions=(*actions, *decided.actions), status=status)
+    # Benchmarks may be edited, and pods mount their files from the ConfigMap. Where there are none,
+    # the first Job does not wait for it: `_of_another_plan` mends what a crash between the two
+    # may leave.
+    early = not snapshot.plan.custom_benchmarks
+    actions = (*decided.actions, *keep) if early else (*keep, *decided.actions)
+    return replace(decided, actions=actions, status=status)
+
+
+def _of_another_plan(case: Case, snapshot: Snapshot) -> list[Doc]:
+    """Jobs that were made before their plan was kept, and whose plan is not the one that was.
+
+    The operator died between the two writes, and its successor is of another release or has read a
+    Benchmark that was edited meanwhile. Nothing rests on these Jobs yet.
+    """
+    if case.status.get("planDigest"):
+        return []
+    made = [job for job in case.observed.jobs.values() if not is_deleting(job)]
+    return [job for job in made if plan_digest(job) not in (None, snapshot.digest)]
 
 
 def _is_known(case: Case, snapshot: Snapshot) -> bool:
@@ -144,8 +164,7 @@ def _is_known(case: Case, snapshot: Snapshot) -> bool:
     whoever may forge that needs no operator to run what pods he likes.
     """
     told = [case.status.get("planDigest")]
-    for job in case.observed.jobs.values():
-        told.append((job["metadata"].get("annotations") or {}).get(PLAN_DIGEST_ANNOTATION))
+    told.extend(plan_digest(job) for job in case.observed.jobs.values())
     return snapshot.digest in told
 
 

@@ -22,6 +22,7 @@ from evalrun_operator.executor import Executor
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.resync import HistoryChanged, Resync
+from evalrun_operator.rush import Rush
 from evalrun_operator.store import Store
 from evalrun_operator.work_queue import WorkQueue
 
@@ -63,6 +64,7 @@ class Loop:
             lambda observed, now, config: decide(observed),
             CONFIG,
             self.metrics,
+            Rush(time.monotonic, lambda: self.queue.is_crowded),
             now=lambda: NOW,
             relisted=self._relist,
         )

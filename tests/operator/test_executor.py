@@ -50,7 +50,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.time = 0.0
-        self.crowded = False
+        self.rush = False
         self.api = FakeApi()
         self.store = Store(lambda pod: Ledger(failures=1), lambda: self.time)
         self.store.put("EvaluationRun", self.api.add("evaluationruns", run()))
@@ -61,7 +61,7 @@ class Bench:
             Pacing(30.0, lambda: self.time),
             lambda: NOW,
             self.finished.append,
-            lambda: self.crowded,
+            lambda: self.rush,
         )
 
     @property
@@ -117,7 +117,7 @@ def test_creates_come_first_then_the_status_then_deletes_then_events(bench: Benc
 
 
 def test_while_others_wait_a_run_gets_its_first_job_and_is_told_of_it_later(bench: Bench) -> None:
-    bench.crowded = True
+    bench.rush = True
     again = bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True, requeue_after=600.0)
     assert again == 2.0
     assert bench.api.writes() == ["create jobs one-answer"]
@@ -128,9 +128,24 @@ def test_while_others_wait_a_run_gets_its_first_job_and_is_told_of_it_later(benc
     ]
 
 
+def test_in_a_rush_the_plan_is_kept_with_the_status_and_nothing_is_read_for_it(
+    bench: Bench,
+) -> None:
+    bench.rush = True
+    bench.do(CreateJob(fresh_job()), CreateConfigMap(config_map()), status=WORKING, urgent=True)
+    assert bench.api.writes() == ["create jobs one-answer"]
+    assert bench.observed.snapshot_absent
+    bench.rush = False
+    bench.do(CreateConfigMap(config_map()), status=WORKING, urgent=True)
+    assert [entry.rsplit(" ", 1)[0] for entry in bench.api.writes()[1:]] == [
+        "create configmaps",
+        "patch evaluationruns",
+    ]
+
+
 def test_however_many_wait_a_run_that_was_told_of_before_is_told_of_at_once(bench: Bench) -> None:
     bench.do(status={"phase": "Preparing"}, urgent=True)
-    bench.crowded = True
+    bench.rush = True
     bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
     assert bench.observed.run["status"] == WORKING
 
@@ -138,7 +153,7 @@ def test_however_many_wait_a_run_that_was_told_of_before_is_told_of_at_once(benc
 def test_however_many_wait_what_is_to_be_deleted_is_deleted_at_once(bench: Bench) -> None:
     old = bench.api.add("jobs", job("one-old", "job-0"))
     bench.store.put("Job", old)
-    bench.crowded = True
+    bench.rush = True
     bench.do(CreateJob(fresh_job()), DeleteJob("one-old", "job-0"), status=WORKING, urgent=True)
     assert "delete jobs one-old" in bench.api.writes()
 

@@ -67,7 +67,7 @@ def test_a_counterexample_is_told_in_steps_that_a_person_can_follow() -> None:
     text = "\n".join(result.trace)
     assert "0. the run is applied" in text
     assert "a person deletes Job trial-prepare" in text
-    assert "the operator looks; create ConfigMap trial-plan; create Job trial-prepare" in text
+    assert "the operator looks; create Job trial-prepare; create ConfigMap trial-plan" in text
     assert "BROKEN steps in order: Job trial-prepare is created again in phase Answering" in text
 
 

@@ -77,6 +77,23 @@ def test_a_benchmark_that_goes_after_the_crash_that_followed_its_snapshot_is_not
     succeeded(life)
 
 
+def test_a_job_whose_plan_was_not_kept_and_is_another_now_is_made_anew() -> None:
+    world = begin(GPU, crash_after=1)
+    life = Life(world)
+    with pytest.raises(Crashed):
+        life.process.work()
+    assert (names(world, "Job"), names(world, "ConfigMap")) == (["trial-prepare"], [])
+    world.crash_after = None
+    # The next release gives the same spec another plan.
+    (made,) = world.all("Job")
+    made["metadata"]["annotations"]["lmms-eval.io/plan-digest"] = "of another release"
+    life.process = Process(world, life.config)
+    life.to_the_end()
+    succeeded(life)
+    assert world.writes.count("create Job trial-prepare") == 2
+    assert world.jobs_alive == 1
+
+
 @pytest.mark.parametrize("kind", ["Job", "ConfigMap"])
 def test_what_the_api_server_refuses_is_told_and_tried_again(kind: str) -> None:
     life = Life(begin(GPU, forbidden={kind}))

@@ -1,0 +1,89 @@
+"""In a rush of new runs their first Jobs come before all words about them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from objects import job, run
+
+from evalrun_operator.decisions import CreateConfigMap, CreateJob, DeleteJob, Observed, Plan
+from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, what_cannot_wait
+
+pytestmark = pytest.mark.decisions
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CREATE, KEEP = CreateJob({}), CreateConfigMap({})
+STATUS = {"phase": "Preparing"}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def observed(**status: str) -> Observed:
+    return Observed(run=run(**status))
+
+
+def begun(seconds_ago: float) -> Observed:
+    found = job()
+    at = NOW - timedelta(seconds=seconds_ago)
+    found["metadata"]["creationTimestamp"] = f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    return Observed(run=run(), jobs={"one-answer": found})
+
+
+def test_many_new_runs_within_a_second_are_a_rush_until_none_comes() -> None:
+    clock = Clock()
+    rush = Rush(clock, lambda: False)
+    for number in range(MANY):
+        assert not rush.is_on
+        clock.now += 0.5 / MANY
+        rush.came(run())
+        if number % 3 == 0:
+            rush.came(run(**STATUS))  # it is told already
+    assert rush.is_on
+    clock.now += 1.0
+    assert not rush.is_on
+
+
+def test_runs_that_come_one_by_one_are_none() -> None:
+    clock = Clock()
+    rush = Rush(clock, lambda: False)
+    for _ in range(10 * MANY):
+        clock.now += 1.5 / MANY
+        rush.came(run())
+        assert not rush.is_on
+
+
+def test_runs_that_wait_for_a_worker_are_one_however_slowly_they_came() -> None:
+    assert Rush(Clock(), lambda: True).is_on
+
+
+def test_the_first_job_cannot_wait_and_what_comes_after_it_can() -> None:
+    plan = Plan(actions=(CREATE, KEEP), status=STATUS)
+    assert what_cannot_wait(observed(), plan, NOW) == (CREATE,)
+    files_first = Plan(actions=(KEEP, CREATE), status=STATUS)
+    assert what_cannot_wait(observed(), files_first, NOW) == (KEEP, CREATE)
+
+
+def test_of_a_run_that_has_just_begun_all_can_wait_but_not_for_long() -> None:
+    plan = Plan(actions=(KEEP,), status=STATUS)
+    assert what_cannot_wait(begun(1), plan, NOW) == ()
+    assert what_cannot_wait(begun(UNTOLD_SECONDS), plan, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "plan"),
+    [
+        (observed(phase="Preparing"), Plan(actions=(CREATE,), status=STATUS)),
+        (observed(), Plan(status={"phase": "Failed", "completionTime": "2026-01-01T00:00:00Z"})),
+        (observed(), Plan(status=STATUS)),
+        (begun(1), Plan(actions=(CREATE, DeleteJob("one-old", "uid")), status=STATUS)),
+    ],
+    ids=["told before", "ended", "waits for something", "deletes"],
+)
+def test_nothing_else_can_wait(seen: Observed, plan: Plan) -> None:
+    assert what_cannot_wait(seen, plan, NOW) is None
