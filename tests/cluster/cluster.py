@@ -37,13 +37,13 @@ class Cluster(Access):
 
 
 @contextmanager
-def control_plane(purpose: str) -> Iterator[ControlPlane]:
+def control_plane(purpose: str, *, scheduler: bool = True) -> Iterator[ControlPlane]:
     """A control plane without a node, on 127.0.0.1. Raises MissingError."""
     found = Tools.find(PROGRAMS)
     with _folder(purpose) as (folder, ledger):
         plane = ControlPlane(found, folder, ledger)
         try:
-            plane.start()
+            plane.start(scheduler=scheduler)
             yield plane
         finally:
             plane.stop()

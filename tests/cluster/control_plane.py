@@ -64,7 +64,7 @@ class ControlPlane(Access):
         self._services = services
         self._children: list[Child] = []
 
-    def start(self) -> None:
+    def start(self, *, scheduler: bool = True) -> None:
         """Start it, and wait until namespaces and pods can be created."""
         self.authority = self._certificates()
         etcd = self._start_etcd()
@@ -75,6 +75,8 @@ class ControlPlane(Access):
         )
         until(f"{self.server}/readyz", lambda: self._is_ready(opener), 60)
         self._start_controllers()
+        if scheduler:
+            self.start_scheduler()
         until("the default service account", lambda: self._is_usable("default"), 60)
 
     def stop(self) -> None:
@@ -180,21 +182,25 @@ class ControlPlane(Access):
         except OSError:  # also what it answers before it is ready
             return False
 
-    def _start_controllers(self) -> None:
-        def client(name: str, port: int) -> list[str]:
-            file = self.folder / f"{name}.kubeconfig"
-            return [
-                f"--kubeconfig={file}",
-                f"--authentication-kubeconfig={file}",
-                f"--authorization-kubeconfig={file}",
-                "--leader-elect=false",
-                "--bind-address=127.0.0.1",
-                f"--secure-port={port}",
-            ]
+    def start_scheduler(self) -> None:
+        """Start the scheduler: until then nothing says of a pod that no node has room for it."""
+        self._start("kube-scheduler", *self._client("scheduler", self._ports[3]))
 
+    def _client(self, name: str, port: int) -> list[str]:
+        file = self.folder / f"{name}.kubeconfig"
+        return [
+            f"--kubeconfig={file}",
+            f"--authentication-kubeconfig={file}",
+            f"--authorization-kubeconfig={file}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={port}",
+        ]
+
+    def _start_controllers(self) -> None:
         self._start(
             "kube-controller-manager",
-            *client("controller-manager", self._ports[2]),
+            *self._client("controller-manager", self._ports[2]),
             f"--service-account-private-key-file={self.folder / 'pki/service-accounts.key'}",
             f"--root-ca-file={self.folder / 'pki/ca.crt'}",
             "--use-service-account-credentials=true",
@@ -206,7 +212,6 @@ class ControlPlane(Access):
             "--kube-api-qps=1000",
             "--kube-api-burst=2000",
         )
-        self._start("kube-scheduler", *client("scheduler", self._ports[3]))
 
 
 def _tls(pki: Path, prefix: str) -> list[str]:
