@@ -10,6 +10,7 @@ import ipaddress
 import json
 import ssl
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cluster.access import Access, until
@@ -84,6 +85,15 @@ class ControlPlane(Access):
         while self._children:
             self._children.pop().end()
 
+    def start_beside(
+        self, name: str, command: Sequence[str | Path], environment: Mapping[str, str]
+    ) -> Child:
+        """Start a program that ends with the control plane, whatever becomes of this process."""
+        child = Child.start(name, command, self.folder / f"{name}.log", environment)
+        self._ledger.process(name, child.identity)
+        self._children.append(child)
+        return child
+
     def logs(self) -> dict[str, Path]:
         """The log of each program."""
         return {child.name: child.log for child in self._children}
@@ -110,9 +120,7 @@ class ControlPlane(Access):
 
     def _start(self, name: str, *arguments: str) -> None:
         command: list[str | Path] = [self.tools[name], *arguments]
-        child = Child.start(name, command, self.folder / f"{name}.log")
-        self._ledger.process(name, child.identity)
-        self._children.append(child)
+        self.start_beside(name, command, {})
 
     def _start_etcd(self) -> str:
         clients, peers = (f"https://127.0.0.1:{port}" for port in self._ports[:2])
@@ -184,7 +192,12 @@ class ControlPlane(Access):
 
     def start_scheduler(self) -> None:
         """Start the scheduler: until then nothing says of a pod that no node has room for it."""
-        self._start("kube-scheduler", *self._client("scheduler", self._ports[3]))
+        self._start(
+            "kube-scheduler",
+            *self._client("scheduler", self._ports[3]),
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+        )
 
     def _client(self, name: str, port: int) -> list[str]:
         file = self.folder / f"{name}.kubeconfig"

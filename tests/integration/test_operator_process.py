@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +14,10 @@ import pytest
 
 from cluster.access import until
 from cluster.control_plane import ControlPlane
-from cluster.ports import free_ports
+from cluster.operator_process import SYSTEM, USER, Replica, write_kubeconfig
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
-SYSTEM = "lmms-eval-system"
-USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
 LEASE_SECONDS = 3
 CONFIG = {
     "images": {"runner": "registry.example.com/runner:1"},
@@ -47,62 +39,6 @@ RUN: dict[str, Any] = {
 }
 
 
-class Replica:
-    """A process of the operator."""
-
-    def __init__(self, folder: Path, kubeconfig: Path, name: str) -> None:
-        self.port = free_ports("127.0.0.1", 1)[0]
-        self.log = folder / f"{name}.log"
-        config = folder / "config.yaml"
-        config.write_text(json.dumps(CONFIG))
-        environment = {
-            key: value for key, value in os.environ.items() if "proxy" not in key.lower()
-        }
-        self._output = self.log.open("wb")
-        self.process = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("evalrun-operator"),
-                f"--config={config}",
-                f"--listen=127.0.0.1:{self.port}",
-                f"--lease-namespace={SYSTEM}",
-            ],
-            env={**environment, "KUBECONFIG": str(kubeconfig)},
-            stderr=self._output,
-        )
-
-    def ask(self, path: str) -> dict[str, Any]:
-        """What an endpoint answers; nothing while there is none."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as it:
-                return dict(json.load(it))
-        except urllib.error.HTTPError as answer:
-            return dict(json.load(answer))
-        except OSError:
-            return {}
-
-    def is_role(self, role: str) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        answer = self.ask("/readyz")
-        return bool(answer.get("ok")) and answer["role"] == role
-
-    def lines(self, level: str) -> list[dict[str, Any]]:
-        """What it logged at a level."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [line for line in lines if line["level"] == level]
-
-    def stop(self) -> tuple[int, float]:
-        """Ask it to stop; exit code and seconds."""
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15), time.monotonic() - began
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self._output.close()
-
-
 class Replicas:
     """The processes of a test."""
 
@@ -113,7 +49,7 @@ class Replicas:
 
     def start(self, role: str) -> Replica:
         """Start one, and wait until it is in its role."""
-        replica = Replica(self._folder, self._kubeconfig, f"replica-{len(self._all)}")
+        replica = Replica(self._folder, self._kubeconfig, f"replica-{len(self._all)}", CONFIG)
         self._all.append(replica)
         until(f"the role {role}", lambda: replica.is_role(role), 60)
         return replica
@@ -126,16 +62,8 @@ class Replicas:
 @pytest.fixture(scope="module")
 def kubeconfig(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the operator's service account."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
-    api_server.kubectl("apply", "-f", "-", input=json.dumps(namespace))
-    rbac = api_server.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
-    api_server.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
-    token = api_server.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
-    raw = api_server.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
-    config = json.loads(raw)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
     path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    path.write_text(json.dumps(config))
+    write_kubeconfig(api_server, path)
     return path
 
 

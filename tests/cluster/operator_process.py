@@ -1,0 +1,107 @@
+"""The operator as a process of ours, with the rights that its Role gives it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.control_plane import ControlPlane
+from cluster.ports import free_ports
+from cluster.processes import without_proxy
+
+ROOT = Path(__file__).parents[2]
+SYSTEM = "lmms-eval-system"
+USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
+
+
+def establish(plane: ControlPlane) -> None:
+    """Have our kinds."""
+    plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
+    plane.kubectl(
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        "crd/evaluationruns.lmms-eval.io",
+        "crd/benchmarks.lmms-eval.io",
+    )
+
+
+def write_kubeconfig(plane: ControlPlane, path: Path, server: str | None = None) -> None:
+    """One of the operator's service account, after making that. server: instead of the real one."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    plane.kubectl("apply", "-f", "-", input=json.dumps(namespace))
+    rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
+    plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
+    token = plane.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
+    raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
+    config = json.loads(raw)
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
+    if server is not None:
+        config["clusters"] = [
+            {"name": config["clusters"][0]["name"], "cluster": {"server": server}}
+        ]
+    path.write_text(json.dumps(config))
+
+
+class Replica:
+    """A process of the operator."""
+
+    def __init__(
+        self, folder: Path, kubeconfig: Path, name: str, config: Mapping[str, Any]
+    ) -> None:
+        """Start it. folder: gets its log NAME.log. config: the administrator's file."""
+        self.port = free_ports("127.0.0.1", 1)[0]
+        self.log = folder / f"{name}.log"
+        file = folder / f"{name}.yaml"
+        file.write_text(json.dumps(config))
+        self._output = self.log.open("wb")
+        self.process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("evalrun-operator"),
+                f"--config={file}",
+                f"--listen=127.0.0.1:{self.port}",
+                f"--lease-namespace={SYSTEM}",
+            ],
+            env={**without_proxy(), "KUBECONFIG": str(kubeconfig)},
+            stderr=self._output,
+        )
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What an endpoint answers; nothing while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as it:
+                return dict(json.load(it))
+        except urllib.error.HTTPError as answer:
+            return dict(json.load(answer))
+        except OSError:
+            return {}
+
+    def is_role(self, role: str) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        answer = self.ask("/readyz")
+        return bool(answer.get("ok")) and answer["role"] == role
+
+    def lines(self, level: str) -> list[dict[str, Any]]:
+        """What it logged at a level."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in lines if line["level"] == level]
+
+    def stop(self) -> tuple[int, float]:
+        """Ask it to stop; exit code and seconds."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15), time.monotonic() - began
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._output.close()
