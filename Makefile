@@ -61,6 +61,10 @@ bench-gpu: $(STAMP) ## The same on a GPU, and its memory overfilled (exit code 3
 bench-journal: $(STAMP) ## Open a journal of 1,000,000 records for resume
 	$(BENCH) bench.journal $(ARGS)
 
+.PHONY: bench-control
+bench-control: $(STAMP) cluster-tools ## Measure the operator at a real control plane: a burst, latency, memory, 10,000 stored runs (40 minutes; ARGS="--stored 1000 --idle-seconds 60" for less)
+	$(BENCH) bench.control $(ARGS)
+
 .PHONY: model-check
 model-check: $(STAMP) ## Explore every state that the control loop can reach at small bounds, with faults, and break its rules (3 minutes on 2 cores; ARGS="--only suspended" for some)
 	PYTHONPATH=tests:tests/operator $(BIN)/python -m model_check.check $(ARGS)

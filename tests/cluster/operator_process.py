@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.access import until
 from cluster.control_plane import ControlPlane
 from cluster.ports import free_ports
 from cluster.processes import without_proxy
@@ -25,13 +26,10 @@ USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
 def establish(plane: ControlPlane) -> None:
     """Have our kinds."""
     plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
-    plane.kubectl(
-        "wait",
-        "--for=condition=Established",
-        "--timeout=30s",
-        "crd/evaluationruns.lmms-eval.io",
-        "crd/benchmarks.lmms-eval.io",
-    )
+    crds = ("crd/evaluationruns.lmms-eval.io", "crd/benchmarks.lmms-eval.io")
+    wait = ("wait", "--for=condition=Established", "--timeout=30s", *crds)
+    # Until a CRD has its first condition `kubectl wait` ends with an error of its own.
+    until("our kinds", lambda: not plane.kubectl(*wait, check=False).returncode, 30)
 
 
 def write_kubeconfig(plane: ControlPlane, path: Path, server: str | None = None) -> None:

@@ -2,121 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from bench.control.client import Target
+from bench.api_client import ApiClient
+from bench.control.audit import AuditLog, Request
+from bench.control.client import Target, Writer
+from bench.control.documents import CONFIG
+from bench.played_node.process import PlayedNode
 from cluster import cluster as clusters
 from cluster.access import until
 from cluster.control_plane import ControlPlane
-from cluster.processes import without_proxy
-from cluster.ports import free_ports
+from cluster.operator_process import Replica, establish, write_kubeconfig
 
-ROOT = Path(__file__).parents[3]
-SYSTEM = "lmms-eval-system"
-USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
-CONFIG: dict[str, Any] = {
-    "images": {"runner": "registry.example.com/runner:1"},
-    "policy": {"allowInlineStores": True},
-}
-CRDS = ("crd/evaluationruns.lmms-eval.io", "crd/benchmarks.lmms-eval.io")
+Answer = TypeVar("Answer")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Stage:
     """A control plane with our kinds and the operator's rights, and at most one operator."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, writer: Writer) -> None:
         self.plane = plane
         self.target = Target(plane.server, plane.folder / "pki")
-        plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
-        # Until a CRD has its first condition `kubectl wait` ends with an error of its own.
-        until(
-            "the CRDs",
-            lambda: (
-                not plane.kubectl(
-                    "wait", "--for=condition=Established", "--timeout=30s", check=False, *CRDS
-                ).returncode
-            ),
-            30,
-        )
-        plane.kubectl("create", "namespace", SYSTEM)
-        rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
-        plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
-        token = plane.kubectl(
-            "-n", SYSTEM, "create", "token", "lmms-eval-operator", "--duration=24h"
-        ).stdout.strip()
-        raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
-        config = json.loads(raw)
-        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+        self.writer = writer
+        establish(plane)
         self._kubeconfig = plane.folder / "operator.kubeconfig"
-        self._kubeconfig.write_text(json.dumps(config))
-        self.log = plane.folder / "operator.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        write_kubeconfig(plane, self._kubeconfig)
+        self._audit = AuditLog(plane.audit_log)
+        self.requests: list[Request] = []
+        """All that operators asked for, as `account` has read them."""
+        self.replica: Replica | None = None
+        self._number = 0
+        self.node: PlayedNode | None = None
 
     def start(self, **settings: Any) -> float:
-        """Start the operator, and wait until it leads. When it was started, in steady seconds."""
-        config = self.plane.folder / "operator.json"
-        config.write_text(json.dumps({**CONFIG, **settings}))
-        (self._port,) = free_ports("127.0.0.1", 1)
+        """Start the operator. When, in steady seconds."""
+        self._number += 1
         began = time.monotonic()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    Path(sys.executable).with_name("evalrun-operator"),
-                    f"--config={config}",
-                    f"--listen=127.0.0.1:{self._port}",
-                    f"--lease-namespace={SYSTEM}",
-                ],
-                env={**without_proxy(), "KUBECONFIG": str(self._kubeconfig)},
-                stderr=log,
-                start_new_session=True,
-            )
+        name = f"operator-{self._number}"
+        self.replica = Replica(self.plane.folder, self._kubeconfig, name, {**CONFIG, **settings})
         return began
 
     def ready(self) -> None:
         """Wait until it leads and has read everything."""
-        until("the operator leads", self._leads, 60, 0.05)
+        assert self.replica is not None
+        replica = self.replica
+        until("the operator leads", lambda: replica.is_role("leader"), 60, 0.02)
 
-    def _leads(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()[-3000:]
-        answer = self.ask("/readyz")
-        return bool(answer) and bool(json.loads(answer)["ok"]) and b'"leader"' in answer
-
-    def ask(self, path: str) -> bytes:
-        """What an endpoint of the operator answers; nothing while it has none."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as it:
-                return bytes(it.read())
-        except OSError:
-            return b""
-
-    def stop(self, *, at_once: bool = False) -> None:
-        """End the operator."""
-        if self._process is None:
+    def stop(self, *, killed: bool = False) -> None:
+        """End the operator; an error that it logged is raised."""
+        if self.replica is None:
             return
-        if at_once:
-            self._process.kill()
-        else:
-            self._process.terminate()
-        self._process.wait(20)
-        self._process = None
+        if not killed:
+            self.replica.stop()
+        errors = self.replica.lines("ERROR") + self.replica.lines("CRITICAL")
+        self.replica.end()
+        self.replica = None
+        assert not errors, errors[:3]
+
+    def account(self) -> list[Request]:
+        """The operator's requests since the last call."""
+        time.sleep(1)  # the API server writes its log a little later
+        new = self._audit.new()
+        self.requests += new
+        return new
+
+    def play(self, *options: str) -> None:
+        """Have pods run, on a node that is played."""
+        self.plane.start_scheduler()
+        self.node = PlayedNode.start(self.plane, *options)
 
     @property
     def resident_mib(self) -> float:
         """The operator's resident memory."""
-        assert self._process is not None
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{self._pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         raise AssertionError("no VmRSS")
@@ -124,17 +90,54 @@ class Stage:
     @property
     def cpu_seconds(self) -> float:
         """Processor time that the operator has used."""
-        assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    @property
+    def _pid(self) -> int:
+        assert self.replica is not None
+        assert self.replica.process.poll() is None, self.replica.log.read_text()[-3000:]
+        return self.replica.process.pid
+
+    def ask(self, work: Callable[[ApiClient], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Do something with an administrator's client."""
+
+        async def do() -> Answer:
+            async with ApiClient(self.plane.kubeconfig) as api:
+                return await work(api)
+
+        return asyncio.run(do())
+
+    def count(self, path: str) -> int:
+        """How many objects there are."""
+
+        async def ask(api: ApiClient) -> int:
+            page = await api.request("GET", path, query={"limit": "1"})
+            return len(page["items"]) + int(page["metadata"].get("remainingItemCount") or 0)
+
+        return self.ask(ask)
+
+    def run(self, namespace: str, name: str) -> dict[str, Any]:
+        """A run as it is now."""
+        done = self.plane.kubectl("-n", namespace, "get", "evr", name, "-o", "json")
+        return dict(json.loads(done.stdout))
+
+    def clear(self, namespace: str) -> None:
+        """Delete a namespace with all that is in it, and wait until it is gone."""
+        self.plane.kubectl("delete", "namespace", namespace, "--wait=false")
+        gone = ("get", "namespace", namespace, "--ignore-not-found", "-o", "name")
+        until("the namespace is gone", lambda: not self.plane.kubectl(*gone).stdout, 300, 1)
 
 
 @contextmanager
 def stage() -> Iterator[Stage]:
     """Start a control plane; end all in the end."""
     with clusters.control_plane("bench-control", scheduler=False) as plane:
-        found = Stage(plane)
+        writer = Writer(Target(plane.server, plane.folder / "pki"))
+        found = Stage(plane, writer)
         try:
             yield found
         finally:
-            found.stop()
+            if found.replica is not None:
+                found.replica.end()
+            writer.close()

@@ -1,0 +1,169 @@
+"""The control plane against its targets: `make bench-control`.
+
+A real etcd, API server, controller manager and scheduler; the operator as a process with its own
+rights; pods are played by a node that runs nothing. Every figure is taken from outside the
+operator: arrivals in watches by one clock, requests in the API server's audit log, memory and
+processor time from /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.control.audit import duplicates
+from bench.control.burst import burst
+from bench.control.hung import hung
+from bench.control.latency import Latency, latency
+from bench.control.lives import finished_status, lives
+from bench.control.stage import Stage, stage
+from bench.control.stored import fill, idle, restart
+from bench.reporting import bench
+
+Figures = dict[str, object]
+
+
+@dataclass
+class Bound:
+    """A target: whether a figure keeps it."""
+
+    what: str
+    figure: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it does."""
+        return self.figure >= self.bound if self.at_least else self.figure <= self.bound
+
+    def __str__(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        verdict = "held" if self.kept else "MISSED"
+        return f"{verdict:6} {self.what:58} {self.figure:10.2f}  ({sign} {self.bound:g})"
+
+
+def measure(on: Stage, options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
+    """All rows, in an order in which none disturbs the next."""
+    found: Figures = {}
+    bounds: list[Bound] = []
+
+    def told(name: str, **figures: object) -> None:
+        print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in figures.items()), flush=True)
+
+    on.start()
+    on.ready()
+    latency(on, 10)  # connections are opened, code is warm
+    rounds = [burst(on, options.runs) for _ in range(options.rounds)]
+    for one in rounds:
+        told("burst", **vars(one))
+    median = statistics.median
+    found["burst_runs_per_s"] = median(one.per_second for one in rounds)
+    found["raw_jobs_per_s"] = median(one.raw_per_second for one in rounds)
+    found["burst_ratio"] = median(one.per_second / one.raw_per_second for one in rounds)
+    bounds.append(
+        Bound("burst, runs with a Job/s", float(str(found["burst_runs_per_s"])), 150, True)
+    )
+
+    few = latency(on, options.latency_runs)
+    told("latency at 1/s, nothing stored", is_=few)
+    bounds += _latency_bounds(few, "nothing stored")
+
+    node_options = ["--seconds", "prepare=1", "score=1", "--jitter=0", "--requests=6000", "--serve"]
+    on.play(*node_options)
+    status = finished_status(on, on.plane.namespace("example"))
+    some = lives(on, 100, options.answer_seconds)
+    told("100 active runs", **vars(some))
+    wide = lives(on, 4, options.answer_seconds, shards=64)
+    told("runs of 64 shards", **vars(wide))
+    many = lives(on, options.runs, options.answer_seconds)
+    told(f"{options.runs} active runs", **vars(many))
+    found |= {
+        "rss_mib_1000": many.rss_mib,
+        "writes_per_run": max(some.writes, many.writes),
+        "writes_per_run_64_shards": wide.writes,
+        "lag_p95_s_100": some.lag_p95_s,
+        "lag_p95_s_1000": many.lag_p95_s,
+    }
+    bounds += [
+        Bound("memory with 1,000 active runs, MiB", many.rss_mib, 140),
+        Bound("writes in a run's life, 1 shard", max(some.writes, many.writes), some.bound),
+        Bound("writes in a run's life, 64 shards", wide.writes, wide.bound),
+        Bound("age of progress when told, 100 active runs, p95, s", some.lag_p95_s, 10),
+        Bound("age of progress when told, 1,000 active runs, p95, s", many.lag_p95_s, 30),
+    ]
+
+    beside = hung(on, options.latency_runs)
+    told("beside slow and silent endpoints", **vars(beside))
+    found |= {"hung_p50_ms": beside.slow.p50, "quick_p50_ms": beside.quick.p50}
+    found |= {"hung_p95_ms": beside.slow.p95, "quick_p95_ms": beside.quick.p95}
+    bounds += _latency_bounds(beside.slow, "one silent and 100 slow endpoints")
+
+    fill(on, options.stored, status)
+    full = latency(on, options.latency_runs)
+    told(f"latency at 1/s, {options.stored} stored", is_=full)
+    bounds += _latency_bounds(full, "10,000 stored")
+    found |= {"p50_ms": full.p50, "p95_ms": full.p95, "p99_ms": full.p99}
+    found |= {"p50_ms_empty": few.p50, "p95_ms_empty": few.p95, "p99_ms_empty": few.p99}
+    both = lives(on, options.runs, options.answer_seconds)
+    told(f"{options.runs} active runs, {options.stored} stored", **vars(both))
+    found["rss_mib_10000"] = both.rss_mib
+    bounds.append(Bound("memory with 10,000 stored and 1,000 active, MiB", both.rss_mib, 300))
+
+    restarts = [restart(on) for _ in range(options.rounds)]
+    told("restart", seconds=restarts)
+    found["restart_s"] = max(restarts)
+    bounds.append(Bound("restart to a new run's Job, s", max(restarts), 5))
+
+    still = idle(on, options.idle_seconds)
+    told("idle", **vars(still))
+    found |= {
+        "idle_requests_per_min": still.per_minute,
+        "idle_requests_per_min_without_lease": still.per_minute_without_lease,
+        "idle_cpu_percent": still.cpu_percent,
+        "idle_rss_mib": still.rss_mib,
+    }
+    bounds += [
+        Bound("idle, requests a minute", still.per_minute, 6),
+        Bound("idle, per cent of a core", still.cpu_percent, 1),
+    ]
+    on.stop()
+    on.account()
+    found["duplicates"] = duplicates(on.requests)
+    bounds.append(Bound("duplicate Jobs", duplicates(on.requests), 0))
+    return found, bounds
+
+
+def _latency_bounds(found: Latency, where: str) -> list[Bound]:
+    return [
+        Bound(f"run to Job, p50, {where}, ms", found.p50, 10),
+        Bound(f"run to Job, p95, {where}, ms", found.p95, 25),
+        Bound(f"run to Job, p99, {where}, ms", found.p99, 60),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, say which targets are held; 1 if one is missed."""
+    parser = argparse.ArgumentParser(prog="make bench-control", description=__doc__)
+    add = parser.add_argument
+    add("--runs", type=int, default=1000, help="in a burst, and active at once (1000)")
+    add("--rounds", type=int, default=3, help="of bursts and restarts (3)")
+    add("--latency-runs", type=int, default=100, help="one a second (100)")
+    add("--answer-seconds", type=float, default=120, help="for which an active run answers (120)")
+    add("--stored", type=int, default=10_000, help="runs that have ended (10000)")
+    add("--idle-seconds", type=float, default=600, help="to watch it do nothing (600)")
+    options = parser.parse_args(arguments)
+    with stage() as on:
+        found, bounds = measure(on, options)
+    print()
+    for bound in bounds:
+        print(bound)
+    bench("bench-control", **found)
+    return 0 if all(bound.kept for bound in bounds) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

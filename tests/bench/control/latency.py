@@ -1,0 +1,46 @@
+"""How long a single run waits for its first Job."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.control.documents import runs
+from bench.control.stage import Stage
+from bench.control.witness import JOBS, RUNS, Witness
+from cluster.access import until
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from the run's arrival in a watch to that of its Job in another."""
+
+    p50: float
+    p95: float
+    p99: float
+    count: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        """Of single values."""
+        cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+        return cls(1000 * cuts[49], 1000 * cuts[94], 1000 * cuts[98], len(seconds))
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50:.1f} ms, p95 {self.p95:.1f} ms, p99 {self.p99:.1f} ms ({self.count})"
+
+
+def latency(stage: Stage, count: int, per_second: float = 1.0) -> Latency:
+    """Apply one run after another."""
+    namespace = stage.plane.namespace("latency")
+    with Witness(stage.target) as witness:
+        stage.writer.send(runs(namespace, count), per_second, connections=1).result()
+        until("a Job for each run", lambda: witness.count(JOBS) >= count, 30)
+        seen = witness.seen()
+    stage.clear(namespace)
+    waits = []
+    for name, at in seen[RUNS].items():
+        if name.startswith(f"{namespace}/"):
+            waits.append(seen[JOBS][f"{name}-prepare"] - at)
+    return Latency.of(waits)

@@ -1,0 +1,74 @@
+"""With many runs stored that have ended: a restart, and doing nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from bench.control.documents import ended, runs
+from bench.control.stage import Stage
+from bench.control.witness import JOBS, Witness
+from cluster.access import until
+
+NAMESPACES = 10
+TICK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Nothing active. requests: by verb and resource. lease: how many of them were the Lease's."""
+
+    seconds: float
+    requests: dict[str, int]
+    per_minute: float
+    per_minute_without_lease: float
+    cpu_percent: float
+    rss_mib: float
+
+
+def fill(stage: Stage, count: int, status: dict[str, Any]) -> None:
+    """Store runs that have ended."""
+    for _ in range(NAMESPACES):
+        namespace = stage.plane.namespace("stored")
+        creates, statuses = ended(namespace, count // NAMESPACES, status)
+        stage.writer.send(creates).result()
+        stage.writer.send(statuses).result()
+
+
+def restart(stage: Stage) -> float:
+    """Seconds from the start of a process to the Job of a run that was applied before."""
+    stage.stop()
+    namespace = stage.plane.namespace("restart")
+    with Witness(stage.target) as witness:
+        stage.writer.send(runs(namespace, 1)).result()
+        began = stage.start()
+        until("the Job", lambda: witness.count(JOBS) > 0, 60, 0.02)
+        took = min(witness.seen()[JOBS].values()) - began
+    stage.ready()
+    stage.clear(namespace)
+    return took
+
+
+def idle(stage: Stage, seconds: float) -> Idle:
+    """What the operator asks for and takes while there is nothing to do."""
+    stage.account()
+    cpu, began = stage.cpu_seconds, time.monotonic()
+    memory = 0.0
+    while (left := seconds - (time.monotonic() - began)) > 0:
+        memory = max(memory, stage.resident_mib)
+        time.sleep(min(left, TICK_SECONDS))
+    took = time.monotonic() - began
+    used = stage.cpu_seconds - cpu
+    requests = stage.account()
+    found = Counter(f"{request.verb} {request.what}" for request in requests)
+    lease = sum(request.what == "leases" for request in requests)
+    return Idle(
+        took,
+        dict(found),
+        60 * len(requests) / took,
+        60 * (len(requests) - lease) / took,
+        100 * used / took,
+        memory,
+    )
