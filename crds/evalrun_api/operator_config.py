@@ -72,7 +72,9 @@ class OperatorConfig(Document):
     )
     workers: Positive = Field(default=16, description="Runs looked at at the same time.")
     resync_seconds: Positive = Field(
-        default=600, description="Between two full readings of all objects."
+        default=3600,
+        description="Between two full readings of all objects. Whenever a watch had to begin anew, "
+        "they are read in a few seconds.",
     )
     progress_seconds: Positive = Field(
         default=30, description="Shortest time between two writes of a run's progress."
@@ -84,7 +86,10 @@ class OperatorConfig(Document):
     )
     lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
     lease_seconds: Positive = Field(
-        default=15, description="After this time without renewal another replica takes over."
+        default=30,
+        description="After this time without renewal another replica takes over. A replica that is "
+        "asked to stop gives the Lease back, and one that is started again in the same pod takes "
+        "its own: neither waits.",
     )
     node_cache: NodeCache | None = Field(
         default=None,

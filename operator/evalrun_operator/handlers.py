@@ -22,7 +22,7 @@ from evalrun_operator.cluster import Connection
 from evalrun_operator.decisions import Doc
 from evalrun_operator.strip import Kind
 
-SERVER_SECONDS = 600
+SERVER_SECONDS = 1740
 """After which the API server ends a watch, which then goes on where it was."""
 TOKEN_LIFE = timedelta(minutes=10)
 """Service account tokens are replaced long before they end; kopf reads them anew so often."""

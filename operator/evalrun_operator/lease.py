@@ -27,10 +27,10 @@ from evalrun_operator.decisions import Doc
 
 log = logging.getLogger(__name__)
 
-RENEW_FRACTION = 1 / 3
+RENEW_FRACTION = 0.4
 DEADLINE_FRACTION = 2 / 3
 """Of the Lease's duration, since the last successful renewal began: from then on no write."""
-LOOK_FRACTION = 1 / 6
+LOOK_FRACTION = 1 / 12
 """Of the duration: between two looks of a replica that waits."""
 
 
@@ -62,8 +62,10 @@ class Leadership:
 class Elector:
     """Takes the Lease, keeps it, gives it back.
 
-    identity: of this replica, unlike any other's. duration: seconds. now: wall clock, which is
-    written into the Lease for people to read.
+    identity: of this process, unlike any other's. place: how identities of all processes begin of
+    which only one can run at a time, as the containers that follow each other in a pod; "" if there
+    is no such thing. duration: seconds. now: wall clock, which is written into the Lease for people
+    to read.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class Elector:
         identity: str,
         duration: int,
         now: Callable[[], datetime],
+        place: str = "",
     ) -> None:
         self._cluster = cluster
         self._leadership = leadership
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._place = place
         self._duration = duration
         self._now = now
         self._lease: Doc | None = None
@@ -159,7 +163,7 @@ class Elector:
             self._lease = None
         else:
             self._look()
-            if self.holder and self.holder != self._identity and not self._has_run_out():
+            if not self._is_free():
                 return False
         began = self._leadership.clock()
         try:
@@ -168,6 +172,12 @@ class Elector:
             return False
         self._extend(began)
         return True
+
+    def _is_free(self) -> bool:
+        if self.holder in ("", self._identity) or self._has_run_out():
+            return True
+        # The process that ran here before this one was killed: it holds nothing any more.
+        return bool(self._place) and self.holder.startswith(self._place)
 
     def _look(self) -> None:
         """Note when the Lease was last seen to change, by this replica's own clock."""

@@ -75,13 +75,17 @@ class Operator:
         self.store = Store(_settle, time.monotonic)
         self.queue = WorkQueue(loop.time, random.random)
         pacing = Pacing(config.progress_seconds, time.monotonic)
+        # Of a pod there is one, and its containers follow each other.
+        pod = os.environ.get("POD_UID", "")
+        place = f"{socket.gethostname()}_{pod}_" if pod else ""
         rush = Rush(time.monotonic, lambda: self.queue.is_crowded)
         self.elector = Elector(
             cluster,
             leadership,
             namespace=lease_namespace,
             name=config.lease_name,
-            identity=f"{socket.gethostname()}_{uuid.uuid4()}",
+            identity=f"{place or socket.gethostname() + '_'}{uuid.uuid4()}",
+            place=place,
             duration=config.lease_seconds,
             now=utc_now,
         )

@@ -21,7 +21,9 @@ DURATION = 15
 class Replica:
     """A replica with a clock of its own, which need not agree with anyone's."""
 
-    def __init__(self, api: FakeApi, identity: str, begins_at: float = 0.0) -> None:
+    def __init__(
+        self, api: FakeApi, identity: str, begins_at: float = 0.0, place: str = ""
+    ) -> None:
         self.time = begins_at
         self.api = api
         self.leadership = Leadership(lambda: self.time)
@@ -33,6 +35,7 @@ class Replica:
             identity=identity,
             duration=DURATION,
             now=lambda: datetime.fromtimestamp(self.time + 1e9, UTC),
+            place=place,
         )
 
     def look(self) -> bool:
@@ -73,6 +76,17 @@ def test_a_leader_stops_before_another_may_take_over(api: FakeApi) -> None:
     assert not second.look()
     second.time += DURATION * 0.33
     assert second.look()
+
+
+def test_a_process_that_is_started_again_in_its_pod_takes_the_lease_of_the_one_before(
+    api: FakeApi,
+) -> None:
+    assert Replica(api, "pod_1_a", place="pod_1_").look()
+    assert not Replica(api, "pod_2_b", place="pod_2_").look()
+    assert not Replica(api, "c").look()
+    again = Replica(api, "pod_1_d", place="pod_1_")
+    assert again.look()
+    again.leadership.fence()
 
 
 def test_a_lease_that_is_renewed_is_not_taken_however_old_it_looks(api: FakeApi) -> None:
