@@ -103,7 +103,8 @@ class Executor:
             more = _done(plan.status) > _done(observed.run.get("status") or {})
             wait = 0.0 if plan.urgent or deletes else self._pacing.wait(uid, is_progress=more)
             if wait > 0:
-                again = wait if again is None else min(wait, again)
+                later = self._pacing.look_again_seconds(wait, is_progress=more)
+                again = later if again is None else min(later, again)
             else:
                 written = await self._write_status(key, observed, plan.status)
                 if written is None:

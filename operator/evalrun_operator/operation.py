@@ -74,7 +74,8 @@ class Operator:
         self._electing = False
         self.store = Store(_settle, time.monotonic)
         self.queue = WorkQueue(loop.time, random.random)
-        pacing = Pacing(config.progress_seconds, time.monotonic)
+        reading = 1.2 * config.scrape.interval_seconds if config.scrape.enabled else 0.0
+        pacing = Pacing(config.progress_seconds, time.monotonic, reading)
         # Of a pod there is one, and its containers follow each other.
         pod = os.environ.get("POD_UID", "")
         place = f"{socket.gethostname()}_{pod}_" if pod else ""

@@ -15,12 +15,14 @@ class Pacing:
     """A token bucket for each run: one write in an interval, `AHEAD` at once.
 
     A status that cannot wait is neither held back nor counted: of those there are few in a life.
-    interval: seconds. clock: seconds that only grow.
+    interval: seconds. clock: seconds that only grow. reading: seconds between two readings of a
+    pod's progress.
     """
 
-    def __init__(self, interval: float, clock: Callable[[], float]) -> None:
+    def __init__(self, interval: float, clock: Callable[[], float], reading: float = 0.0) -> None:
         self._interval = interval
         self._clock = clock
+        self._reading = reading
         self._full_at: dict[str, float] = {}
         self._crowded = CROWD
 
@@ -31,6 +33,14 @@ class Pacing:
         """
         spare = (AHEAD - 1) * self._interval if is_progress else 0.0
         return max(self._full_at.get(uid, 0.0) - spare - self._clock(), 0.0)
+
+    def look_again_seconds(self, wait: float, *, is_progress: bool) -> float:
+        """When a status that has to wait so long is looked at again, if nothing happens before.
+
+        The next reading of progress brings the run up then, and is written as fresh as it is. To
+        write at the first moment would be to write what was read up to a reading ago.
+        """
+        return wait + (self._reading if is_progress else 0.0)
 
     def written(self, uid: str) -> None:
         """Progress was written."""

@@ -48,7 +48,7 @@ WORKING = {"phase": "Answering"}
 class Bench:
     """A Store, an API server and an Executor, with one run in both."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: float = 0.0) -> None:
         self.time = 0.0
         self.rush = False
         self.api = FakeApi()
@@ -58,7 +58,7 @@ class Bench:
         self.executor = Executor(
             cast(Cluster, self.api),
             self.store,
-            Pacing(30.0, lambda: self.time),
+            Pacing(30.0, lambda: self.time, reading),
             lambda: NOW,
             self.finished.append,
             lambda: self.rush,
@@ -183,6 +183,20 @@ def test_progress_waits_for_its_budget(bench: Bench) -> None:
     bench.time = 30
     assert progress(4) is None
     assert len(bench.api.patches) == 3
+
+
+def test_progress_that_waited_is_written_with_the_next_reading() -> None:
+    bench = Bench(reading=12.0)
+
+    def progress(percent: int) -> float | None:
+        return bench.do(status={**WORKING, "progress": {"requestsDone": percent}})
+
+    progress(1), progress(2)
+    bench.time = 10
+    assert progress(3) == 32  # unless a reading comes first
+    bench.time = 31
+    assert progress(4) is None
+    assert bench.api.patches[-1] == {"progress": {"requestsDone": 4}}
 
 
 def test_what_is_urgent_is_written_at_once_and_carries_the_progress(bench: Bench) -> None:
