@@ -342,6 +342,14 @@ BENCHMARK_NOT_FOUND = _reason(
     "A Benchmark that the run refers to is not in its namespace.",
     "Apply the Benchmark, then the run again.",
 )
+CAP_REACHED = _reason(
+    "CapReached",
+    ExitCode.RESOURCES,
+    "As much is at work as the administrator allows, so the run waits for its turn; the message "
+    "gives its place in line and what it waits for. The wait counts towards no deadline.",
+    "Nothing to do: it begins by itself. Suspend or delete other runs of the namespace to let it "
+    "begin sooner, or ask the administrator for higher caps.",
+)
 
 # What a command that speaks with a cluster finds.
 CLUSTER_UNAVAILABLE = _reason(

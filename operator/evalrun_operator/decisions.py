@@ -85,6 +85,17 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A run waits for an administrator's cap.
+
+    position: 1 for the next run of its namespace. why: place and cap, for a person.
+    """
+
+    position: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that is known around one run.
 
@@ -98,6 +109,8 @@ class Observed:
         admission webhook, a namespace that goes away. Deletes and objects that cannot be read
         likewise, with `DELETE` or `CONTENT` before it. All are tried again, ever more rarely.
     gone: pods that vanished since the last status was written.
+    waiting: for which place in line the run must not begin, or go on after a suspension; None for
+        one that may, or is at work.
     """
 
     run: Doc
@@ -110,6 +123,7 @@ class Observed:
     conflicts: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +189,8 @@ class Plan:
     status: the whole new status; None when it is as it was.
     urgent: whether the status has to be written now. Progress can wait for its budget.
     requeue_after: seconds after which to look again though nothing happens; None: never.
+    stands_aside: whether the run lacks what a person has to bring before it can begin. It keeps no
+        other one waiting meanwhile.
     """
 
     actions: tuple[Action, ...] = ()
@@ -182,3 +198,4 @@ class Plan:
     urgent: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
+    stands_aside: bool = False

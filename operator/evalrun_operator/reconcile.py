@@ -47,6 +47,7 @@ from evalrun_operator.endings import (
 from evalrun_operator.jobs import build_job, effective_plan, is_outdated, plan_digest
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
+from evalrun_operator.queueing import wait_in_line, waits_still
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
 from evalrun_operator.snapshot import config_map, config_map_name, digest_with
 from evalrun_operator.starting import check_start
@@ -113,6 +114,8 @@ def _decide(case: Case) -> Plan:
     begun = case.status.get("startTime") or case.observed.jobs
     if case.run.spec.suspend and not begun:
         return Plan(status=statuses.suspended(case, stopped=True))
+    if not case.run.spec.suspend and (waiting := waits_still(case)) is not None:
+        return waiting
     name = config_map_name(case.run.metadata.name)
     if f"configmap/{name}" in case.observed.conflicts:
         return fail(case, _name_taken("ConfigMap", name))
@@ -193,6 +196,8 @@ def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
     given = _admitted(case)
     if isinstance(given, Plan):
         return given
+    if case.observed.waiting is not None:
+        return wait_in_line(case, case.observed.waiting, {})
     snapshot, data = given
     return snapshot, config_map(case.document, data)
 
@@ -284,6 +289,8 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
             reason = reasons.DEADLINE_EXCEEDED
             what = f"spec.activeDeadlineSeconds: the run's {deadline} s are used up"
             return fail(case, Failure(reason, f"{what}. {reason.remedy}"), **fields)
+    if case.observed.waiting is not None:
+        return wait_in_line(case, case.observed.waiting, fields)
     job = build_job(case.document, case.run, kind, plan, snapshot, case.config, remaining)
     return Plan(actions=(CreateJob(job),), status=at_work(case, kind, starting(kind, plan), fields))
 
