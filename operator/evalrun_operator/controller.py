@@ -31,6 +31,9 @@ times within moments. Nobody notices so short a wait, and a burst of runs takes 
 RUSH_SETTLE_SECONDS = 2.0
 """The same while runs come in a rush: then their first Jobs come before all words."""
 
+NEXT_SECONDS = 10.0
+"""After which a run is told that it is the next in line. Where a line moves faster, none is."""
+
 DEFECTS_TOLD = 5
 """Failures in a row by a defect of the operator, after which a run's owner is told."""
 
@@ -181,3 +184,5 @@ class Controller:
     def _let_in(self, gate: Gate) -> None:
         for key in gate.let_in():
             self._queue.add(key)
+        for key in gate.new_heads():
+            self._queue.add(key, after=NEXT_SECONDS)

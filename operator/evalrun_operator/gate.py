@@ -7,6 +7,8 @@ thing that is remembered, and a restart finds the Job or lets it in anew.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evalrun_api.operator_config import Caps
 from evalrun_operator.decisions import Plan, RunKey, Waiting
 from evalrun_operator.line import Line
@@ -24,8 +26,9 @@ class Gate:
         self._found: list[str] = []
         store.touched = self._touch
 
-    def __len__(self) -> int:
-        """Runs that wait."""
+    @property
+    def in_line(self) -> int:
+        """How many runs wait."""
         return len(self._line)
 
     def let_in(self) -> list[RunKey]:
@@ -36,8 +39,11 @@ class Gate:
                 family = self._store.family(uid)
                 self._line.put(uid, standing_of(*family) if family is not None else None)
         found, self._found = [*self._found, *self._line.admit()], []
-        keys = (self._store.key_of(uid) for uid in found)
-        return [key for key in keys if key is not None]
+        return self._keys(found)
+
+    def new_heads(self) -> list[RunKey]:
+        """Runs that have become the next of their namespaces, which they may not know yet."""
+        return self._keys(self._line.new_heads())
 
     def ask(self, uid: str) -> Waiting | None:
         """The place of a run that has to wait; None for one that may begin or has.
@@ -57,6 +63,9 @@ class Gate:
     def failed(self, uid: str) -> None:
         """A look at a run ended by a defect, and may do so for ever."""
         self._line.set_aside(uid)
+
+    def _keys(self, uids: Iterable[str]) -> list[RunKey]:
+        return [key for uid in uids if (key := self._store.key_of(uid)) is not None]
 
     def _touch(self, uid: str) -> None:
         self._touched[uid] = None

@@ -79,6 +79,8 @@ class Line:
         self._active: Counter[str] = Counter()
         self._pending = 0
         self._stirred: set[str] = set()
+        self._heads: dict[str, str] = {}
+        self._new_heads: list[str] = []
         self._fits_from: int | None = None
         """Pending pods at which the run would fit that keeps the others from going first."""
 
@@ -132,12 +134,12 @@ class Line:
     def admit(self) -> list[str]:
         """Let in all that may begin now, in the order in which they may."""
         found: list[str] = []
+        stirred = set(self._stirred)
         heads = [
             (self._active[namespace], self._waiting[namespace][0], namespace)
             for namespace in self._worth_a_look()
             if self._has_room(namespace)
         ]
-        self._stirred.clear()
         heapq.heapify(heads)
         if heads:
             self._fits_from = None
@@ -155,7 +157,15 @@ class Line:
             if namespace in self._waiting and self._has_room(namespace):
                 following = self._waiting[namespace][0]
                 heapq.heappush(heads, (self._active[namespace], following, namespace))
+        stirred |= self._stirred
         self._stirred.clear()
+        for namespace in stirred:
+            self._note_head(namespace)
+        return found
+
+    def new_heads(self) -> list[str]:
+        """Runs that have become the next ones of their namespaces since this was last asked."""
+        found, self._new_heads = self._new_heads, []
         return found
 
     def place(self, uid: str) -> Place | None:
@@ -171,6 +181,14 @@ class Line:
             return Place(position, namespace, "runs", limit, used, standing.pods)
         pods = self._caps.max_pending_pods or 0
         return Place(position, namespace, "pods", pods, self._pending, standing.pods)
+
+    def _note_head(self, namespace: str) -> None:
+        line = self._waiting.get(namespace)
+        if line is None:
+            self._heads.pop(namespace, None)
+        elif self._heads.get(namespace) != line[0].uid:
+            self._heads[namespace] = line[0].uid
+            self._new_heads.append(line[0].uid)
 
     def _worth_a_look(self) -> Iterator[str]:
         """Namespaces of which a run might begin now that could not when it was last asked."""

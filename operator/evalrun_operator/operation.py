@@ -142,8 +142,11 @@ class Operator:
         )
         self._config = config
         metrics.leader.set_function(lambda: float(leadership.held))
-        in_line = partial(len, self.gate or ())
-        metrics.watch_store(self.store, lambda: self.queue.depth, in_line)
+        metrics.watch_store(
+            self.store,
+            lambda: self.queue.depth,
+            lambda: self.gate.in_line if self.gate is not None else 0,
+        )
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT ask to stop. Repeated, since kopf takes them for itself."""

@@ -21,6 +21,7 @@ from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.reconcile import reconcile
+from evalrun_operator.rush import Rush
 from evalrun_operator.status import is_urgent
 from evalrun_operator.store import Store
 from evalrun_operator.strip import KINDS
@@ -134,6 +135,7 @@ class Fleet:
             reconcile,
             self.config,
             Metrics(),
+            Rush(self._seconds, lambda: False),
             now=lambda: self.world.now,
             relisted=lambda: None,
             gate=self.gate,

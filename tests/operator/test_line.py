@@ -69,6 +69,18 @@ def test_what_goes_makes_room_for_exactly_as_many() -> None:
     assert [line.place(uid).position for uid in ("04", "06", "09")] == [1, 2, 5]  # type: ignore[union-attr]
 
 
+def test_each_is_named_once_when_it_becomes_the_next() -> None:
+    line = lined(caps(1), *(waiting(f"{n}") for n in range(4)), waiting("b", "b"))
+    assert line.admit() == ["0", "b"]
+    assert line.new_heads() == ["1"]
+    line.put("2", None)
+    line.admit()
+    assert line.new_heads() == []
+    line.put("0", None)
+    assert line.admit() == ["1"]
+    assert line.new_heads() == ["3"]
+
+
 def test_a_namespace_may_have_a_cap_of_its_own_or_none() -> None:
     found = [waiting(f"{namespace}{n}", namespace) for namespace in "abc" for n in range(4)]
     line = lined(caps(1, a=2, b=None), *found)

@@ -74,11 +74,17 @@ def test_a_wait_costs_few_writes_and_the_next_look_none() -> None:
 def test_only_those_are_looked_at_that_may_begin() -> None:
     found = fleet({"maxActiveRuns": 1}, 20)
     found.work()
+    found.tick()  # the first one in line is looked at, which knows it already
     found.looked.clear()
     found.until(lambda: found.status("r00").get("completionTime"))
     found.work()
     assert set(found.looked) == {"r00", "r01"}
     assert found.status("r01")["phase"] == "Preparing"
+    found.looked.clear()
+    found.tick(10)
+    assert set(found.looked) <= {"r01", "r02"}
+    assert found.status("r02")["queuePosition"] == 1  # it is told that it is the next
+    assert found.status("r03")["queuePosition"] == 3
 
 
 def test_a_place_is_told_again_when_it_has_halved_and_when_it_is_the_next() -> None:
