@@ -59,6 +59,16 @@ def test_a_run_that_was_let_in_counts_before_its_job_is_seen_and_once_after() ->
     assert line.admit() == ["second"]
 
 
+def test_a_run_that_was_let_in_keeps_its_turn_though_an_older_one_comes() -> None:
+    line = lined(caps(1), waiting("young", created=2))
+    assert line.admit() == ["young"]
+    line.put("old", waiting("old", created=1))
+    assert line.admit() == []
+    assert line.place("old") is not None
+    line.put("young", at_work("young"))
+    assert line.admit() == []
+
+
 def test_what_goes_makes_room_for_exactly_as_many() -> None:
     line = lined(caps(3), *(waiting(f"{n:02d}") for n in range(10)))
     assert line.admit() == ["00", "01", "02"]
