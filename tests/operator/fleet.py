@@ -88,6 +88,8 @@ class WorldApi:
             raise api_errors.NotFound("delete", 404) from error
         except Conflict as error:
             raise api_errors.Conflict("delete", 409) from error
+        except LostReply as error:
+            raise api_errors.Unavailable("delete", 0, "the connection was reset") from error
         return {**self._world.get("Job", name), "kind": "Job"}
 
 
