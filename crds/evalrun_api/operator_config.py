@@ -122,6 +122,12 @@ class OperatorConfig(Document):
         description="Restarts after disruptions before a run fails, for each of its shards on the "
         "average. A resume grants as many again.",
     )
+    node_loss_seconds: Annotated[int, Field(ge=10)] | None = Field(
+        default=None,
+        description="A pod that should have ended so long ago, and has not, is taken for lost with "
+        "its node, and is replaced. Needs the rights of config/node-loss. Left out, such a pod is "
+        "told of, and waits for a person.",
+    )
     lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
     lease_seconds: Positive = Field(
         default=30,

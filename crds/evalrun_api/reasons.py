@@ -314,7 +314,8 @@ NODE_LOST = _reason(
     "A pod was told to end and did not, long after its time for that: its node is most likely "
     "dead or cut off.",
     "Look at the node. If it is gone for good, delete it, or delete the pod by force (kubectl "
-    "delete pod --force); only then is the pod replaced.",
+    "delete pod --force); only then is the pod replaced. An administrator may have the operator "
+    "do so (nodeLossSeconds).",
 )
 NAME_TAKEN = _reason(
     "NameTaken",

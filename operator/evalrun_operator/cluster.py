@@ -172,8 +172,18 @@ class Cluster:
         self, resource: Resource, namespace: str, name: str, version: str, patch: Doc
     ) -> Doc:
         """Merge a patch into the status of this version of an object. Raises `Conflict`."""
-        self._fence()
         body = {"metadata": {"resourceVersion": version}, "status": patch}
+        return await self._patch_status(resource, namespace, name, body)
+
+    async def patch_pod_status(
+        self, namespace: str, name: str, uid: str, version: str, patch: Doc
+    ) -> Doc:
+        """The same of exactly this pod."""
+        body = {"metadata": {"uid": uid, "resourceVersion": version}, "status": patch}
+        return await self._patch_status(PODS, namespace, name, body)
+
+    async def _patch_status(self, resource: Resource, namespace: str, name: str, body: Doc) -> Doc:
+        self._fence()
         return _document(
             await self._send(
                 "patch",
@@ -187,6 +197,20 @@ class Cluster:
                 fenced=True,
             )
         )
+
+    async def remove_pod(self, namespace: str, name: str, uid: str, version: str) -> None:
+        """Remove a pod at once, without its kubelet's word, if it is still exactly this one.
+
+        Raises `NotFound`, `Conflict`.
+        """
+        self._fence()
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": {"uid": uid, "resourceVersion": version},
+        }
+        await self._send("delete", "DELETE", PODS, namespace, name, body=options, fenced=True)
 
     async def write_lease(
         self, namespace: str, document: Doc, *, create: bool, timeout: float

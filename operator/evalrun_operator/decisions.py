@@ -17,6 +17,7 @@ Doc = dict[str, Any]
 
 CONTENT = "content of "
 DELETE = "delete "
+END = "end "
 STATUS = "status"
 """What else than a create of kind/name may be refused, in `Observed.refused`."""
 MAX_COUNT = 2**53
@@ -106,8 +107,9 @@ class Observed:
     benchmarks: Benchmarks that were fetched for the run; None for one that does not exist.
     conflicts: objects that the run needs to create and that belong to someone else: kind/name.
     refused: creates that the API server refuses, with its words, by kind/name: by a quota, an
-        admission webhook, a namespace that goes away. Deletes and objects that cannot be read
-        likewise, with `DELETE` or `CONTENT` before it. All are tried again, ever more rarely.
+        admission webhook, a namespace that goes away. Deletes, lost pods and objects that cannot be
+        read likewise, with `DELETE`, `END` or `CONTENT` before it. All are tried again, ever more
+        rarely.
     gone: pods that vanished since the last status was written.
     waiting: for which place in line the run must not begin, or go on after a suspension; None for
         one that may, or is at work.
@@ -170,7 +172,31 @@ class DeleteJob:
     uid: str
 
 
-Action = ReadSnapshot | ReadBenchmarks | CreateConfigMap | CreateJob | DeleteJob
+@dataclass(frozen=True)
+class FailPod:
+    """Say of a pod that never ends that it has failed, if it is still exactly this one.
+
+    status: the change of its status.
+    """
+
+    name: str
+    uid: str
+    version: str
+    status: Doc
+
+
+@dataclass(frozen=True)
+class RemovePod:
+    """Remove a pod without its kubelet's word, if it is still exactly this one."""
+
+    name: str
+    uid: str
+    version: str
+
+
+Action = (
+    ReadSnapshot | ReadBenchmarks | CreateConfigMap | CreateJob | DeleteJob | FailPod | RemovePod
+)
 
 
 @dataclass(frozen=True)
@@ -184,7 +210,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done about a run, in this order: creates, the status, deletes, events.
+    """What is to be done about a run, in this order: creates, the status, deletes, events, pods.
 
     status: the whole new status; None when it is as it was.
     urgent: whether the status has to be written now. Progress can wait for its budget.

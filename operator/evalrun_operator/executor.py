@@ -1,4 +1,4 @@
-"""Carries out a Plan: creates, then the status, then deletes, then events.
+"""Carries out a Plan: creates, then the status, then deletes, then events, then lost pods.
 
 Whatever fails is derived anew from what is observed then, so nothing here is undone or remembered.
 """
@@ -32,10 +32,12 @@ from evalrun_operator.decisions import (
     DeleteJob,
     Doc,
     Event,
+    FailPod,
     Observed,
     Plan,
     ReadBenchmarks,
     ReadSnapshot,
+    RemovePod,
     RunKey,
 )
 from evalrun_operator.events import event_document
@@ -43,6 +45,7 @@ from evalrun_operator.owners import controller_uid, is_predecessors
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
+from evalrun_operator.pod_endings import PodEndings
 from evalrun_operator.rush import LATER_SECONDS, what_cannot_wait
 from evalrun_operator.snapshot import read_config_map
 from evalrun_operator.store import Store, has_ended
@@ -80,6 +83,7 @@ class Executor:
         self._finished = finished
         self._rush = rush
         self._parser = Parser()
+        self._pod_endings = PodEndings(cluster, store, now)
 
     async def execute(self, key: RunKey, observed: Observed, plan: Plan) -> float | None:
         """Carry out a Plan.
@@ -92,8 +96,9 @@ class Executor:
             return await self._do_first(key, observed, plan, first)
         deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]
         learnt = False
+        lost = [action for action in plan.actions if isinstance(action, FailPod | RemovePod)]
         for action in plan.actions:
-            if not isinstance(action, DeleteJob):
+            if not isinstance(action, DeleteJob | FailPod | RemovePod):
                 await self._do(key, observed.run, action)
                 learnt = learnt or isinstance(action, ReadSnapshot | ReadBenchmarks)
         again = plan.requeue_after
@@ -119,6 +124,9 @@ class Executor:
             if written is not None:
                 for event in plan.events:
                     await self.record(written, event)
+        soon = await self._pod_endings.end(key, observed.run, lost)
+        if soon is not None:
+            again = soon if again is None else min(soon, again)
         # Of a run that has just ended, what becomes of its Jobs is still to be decided.
         ended = written is not None and has_ended(written) and not has_ended(observed.run)
         return 0.0 if learnt or ended else again

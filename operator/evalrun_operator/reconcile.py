@@ -46,6 +46,7 @@ from evalrun_operator.endings import (
 )
 from evalrun_operator.jobs import build_job, effective_plan, is_outdated, plan_digest
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
+from evalrun_operator.node_loss import end_lost_pods
 from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
 from evalrun_operator.queueing import wait_in_line, waits_still
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
@@ -60,6 +61,14 @@ def reconcile(observed: Observed, now: datetime, config: OperatorConfig) -> Plan
     document = observed.run
     if document["metadata"].get("deletionTimestamp"):
         return Plan()  # garbage collection takes its children, by ownerReferences
+    plan = _of_the_run(observed, now, config)
+    lost, later = end_lost_pods(observed, now, config)
+    times = [seconds for seconds in (plan.requeue_after, later) if seconds is not None]
+    return replace(plan, actions=(*plan.actions, *lost), requeue_after=min(times, default=None))
+
+
+def _of_the_run(observed: Observed, now: datetime, config: OperatorConfig) -> Plan:
+    document = observed.run
     if (document.get("status") or {}).get("completionTime"):
         return _finished(observed, now)
     try:

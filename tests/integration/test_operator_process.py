@@ -2,124 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from operator_replicas import (
+    LEASE_SECONDS,
+    Replicas,
+    apply,
+    apply_deep,
+    audited,
+    get,
+    holder,
+    phase,
+)
 
 from cluster.access import until
 from cluster.control_plane import ControlPlane
-from cluster.operator_process import SYSTEM, USER, Replica, write_kubeconfig
 
 pytestmark = pytest.mark.integration
-
-LEASE_SECONDS = 3
-CONFIG = {
-    "images": {"runner": "registry.example.com/runner:1"},
-    "policy": {"allowInlineStores": True},
-    "leaseSeconds": LEASE_SECONDS,
-    "progressSeconds": 1,
-}
-RUN: dict[str, Any] = {
-    "apiVersion": "lmms-eval.io/v1alpha1",
-    "kind": "EvaluationRun",
-    "spec": {
-        "model": {
-            "profile": "qwen2_5_vl",
-            "source": {"huggingFace": {"repo": "Qwen/Qwen2.5-VL-7B-Instruct"}},
-        },
-        "benchmarks": [{"name": "mme"}],
-        "results": {"volume": {"claimName": "results"}},
-    },
-}
-
-
-class Replicas:
-    """The processes of a test."""
-
-    def __init__(self, folder: Path, kubeconfig: Path) -> None:
-        self._folder = folder
-        self._kubeconfig = kubeconfig
-        self._all: list[Replica] = []
-
-    def start(self, role: str) -> Replica:
-        """Start one, and wait until it is in its role."""
-        replica = Replica(self._folder, self._kubeconfig, f"replica-{len(self._all)}", CONFIG)
-        self._all.append(replica)
-        until(f"the role {role}", lambda: replica.is_role(role), 60)
-        return replica
-
-    def end(self) -> None:
-        for replica in self._all:
-            replica.end()
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(api_server: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the operator's service account."""
-    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
-    write_kubeconfig(api_server, path)
-    return path
-
-
-@pytest.fixture
-def replicas(kubeconfig: Path, tmp_path: Path) -> Iterator[Replicas]:
-    found = Replicas(tmp_path, kubeconfig)
-    yield found
-    found.end()
-
-
-@pytest.fixture
-def namespace(api_server: ControlPlane) -> str:
-    return api_server.namespace("process")
-
-
-def apply(api_server: ControlPlane, namespace: str, name: str) -> None:
-    document = {**RUN, "metadata": {"name": name, "namespace": namespace}}
-    api_server.kubectl("create", "-f", "-", input=json.dumps(document))
-
-
-def apply_deep(api_server: ControlPlane, namespace: str, name: str, folder: Path) -> None:
-    """A run that is nested as deep as the API server reads; kubectl itself would not."""
-    run = {**RUN, "metadata": {"name": name}}
-    run["spec"] = {**RUN["spec"], "generation": {"extra": {"deep": "HERE"}}}
-    file = folder / "deep.json"
-    file.write_text(json.dumps(run).replace('"HERE"', "[" * 9_900 + "]" * 9_900))
-    runs = f"/apis/lmms-eval.io/v1alpha1/namespaces/{namespace}/evaluationruns"
-    api_server.kubectl("create", "--raw", runs, "-f", str(file))
-
-
-def get(api_server: ControlPlane, namespace: str, what: str, name: str) -> dict[str, Any] | None:
-    done = api_server.kubectl("-n", namespace, "get", what, name, "-o", "json", check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else None
-
-
-def phase(api_server: ControlPlane, namespace: str, name: str) -> str:
-    found = get(api_server, namespace, "evaluationrun", name) or {}
-    return str(found.get("status", {}).get("phase"))
-
-
-def holder(api_server: ControlPlane) -> str | None:
-    lease = get(api_server, SYSTEM, "lease", "lmms-eval-operator") or {}
-    return lease.get("spec", {}).get("holderIdentity")
-
-
-def audited(api_server: ControlPlane, namespace: str = "") -> Counter[tuple[str, str, str]]:
-    """Requests of the operator: agent, verb, resource."""
-    found: Counter[tuple[str, str, str]] = Counter()
-    for line in api_server.audit_log.read_text().splitlines():
-        event = json.loads(line)
-        reference = event.get("objectRef", {})
-        if event["user"].get("username") == USER and reference.get("namespace", "") == namespace:
-            agent = event["userAgent"].split("/")[0]
-            what = "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
-            found[(agent, event["verb"], what)] += 1
-    return found
 
 
 def test_a_run_gets_its_job_with_few_writes_and_none_of_them_is_kopfs(

@@ -26,6 +26,8 @@ STRANGER = "stranger"
 """Marks what is not the run's: nobody may touch it."""
 
 OK = Fate()
+BOUND = {"nodeName": "node-1"}
+NODE_LOSS_SECONDS = 61
 ENDS: Mapping[str, Fate] = {
     "fails, worth another try (exit 20)": Fate(exit_code=int(ExitCode.STORE)),
     "fails for good (exit 10)": Fate(exit_code=int(ExitCode.INVALID)),
@@ -148,7 +150,7 @@ class Cluster(World):
             if kind == "Job" and self.is_of_interest(document):
                 yield f"the Job controller looks at {name}", _step("control", name)
         for (kind, name), document in self.objects.items():
-            if kind != "Pod" or ended(document):
+            if kind != "Pod" or ended(document) or not self.is_kept(document):
                 continue
             if "deletionTimestamp" in document["metadata"]:
                 yield f"pod {name} stops", _step("stop", name)
@@ -170,7 +172,7 @@ class Cluster(World):
             ended(pod) and "deletionTimestamp" in pod["metadata"] for pod in self.pods_of(job)
         )
 
-    def mishaps(self) -> Iterator[tuple[str, str, Callable[[Cluster], None]]]:
+    def mishaps(self, nodes_die: bool) -> Iterator[tuple[str, str, Callable[[Cluster], None]]]:
         """Class, label and effect of what may go wrong in the cluster."""
         for (kind, name), document in self.objects.items():
             if STRANGER in (document["metadata"].get("labels") or {}):
@@ -182,6 +184,8 @@ class Cluster(World):
             if kind != "Pod":
                 continue
             yield "lost without word", f"pod {name} vanishes", _step("vanish", name)
+            if nodes_die and "nodeName" in document["spec"] and self.is_kept(document):
+                yield "node lost", f"the node of pod {name} is lost for good", _step("die", name)
             if deleting or ended(document):
                 continue
             label = f"a person deletes pod {name}"
@@ -207,8 +211,21 @@ class Cluster(World):
                 status |= {"_counted": counted, "_done": done}
                 self.touch(job)
 
+    def is_kept(self, pod: Doc) -> bool:
+        return "_dead" not in pod
+
+    def die(self, name: str) -> None:
+        """No kubelet sees to the pod any more, and one at work is evicted, as far as that goes."""
+        pod = self.own(("Pod", name))
+        pod["_dead"] = True
+        if not ended(pod):
+            pod["metadata"].setdefault("deletionTimestamp", stamp(self.now))
+        self.touch(pod)
+        self.befall()
+
     def start(self, name: str) -> None:
         pod = self.own(("Pod", name))
+        pod["spec"] = BOUND
         bound = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp(self.now)}
         state = {"running": {"startedAt": stamp(self.now)}}
         entry = {"name": "runner", "image": "runner:1", "imageID": "runner@sha256:1"}

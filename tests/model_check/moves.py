@@ -91,7 +91,7 @@ class Moves:
         act = self._next_act(state)
         if act is not None:
             late.append((act[0], None, _by_a_person(act[1])))
-        for fault, label, doing in cluster.mishaps():
+        for fault, label, doing in cluster.mishaps(self.scenario.nodes_die):
             yield self._made(state, label, _acting(doing), fault)
             if most > 1:
                 late.append((label, fault, _acting(doing)))

@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
 from evalrun_api import reasons
-from evalrun_operator import case, endings, executor, jobs, reconcile, shelf, starting, store
+from evalrun_operator import (
+    case,
+    endings,
+    executor,
+    jobs,
+    node_loss,
+    reconcile,
+    shelf,
+    starting,
+    store,
+)
 from evalrun_operator.activity import at_work
 from evalrun_operator.decisions import Plan
 from evalrun_operator.endings import delete, fail
@@ -27,7 +38,11 @@ PAUSED = replace(ONE, acts=(scenarios.suspend(scenarios.CPU), scenarios.resume(s
 GOING = Scenario("deleted", scenarios.CPU, (scenarios.DELETE_SLOWLY,), faults=0)
 FOREIGN = Scenario("a stranger", scenarios.GPU, strangers=(("Job", "trial-answer"),), faults=0)
 TIMED = Scenario("a deadline", scenarios.DEADLINE, faults=0)
+LOST = replace(THREE, nodes_die=True)
+LOST_PAUSED = replace(PAUSED, nodes_die=True)
 KEPT = Scenario("a time to live", scenarios.TTL, faults=0)
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 Patch = tuple[Any, str, Any]
 
@@ -166,6 +181,15 @@ MUTANTS = (
                 ),
             ),
         ),
+    ),
+    Mutant("gives up no lost pod", LOST, ((reconcile, "end_lost_pods", lambda *_: ((), None)),)),
+    Mutant(
+        "gives a pod up at once", LOST, ((node_loss, "parse_time", lambda text: text and LONG_AGO),)
+    ),
+    Mutant(
+        "lets a Job that is deleted wait for a lost pod",
+        LOST_PAUSED,
+        ((node_loss, "is_deleting", lambda job: False),),
     ),
     Mutant("sets no timer", ONE, ((endings, "LOOK_AGAIN_SECONDS", None),)),
     Mutant("waits for ever for a pod", ONE, ((reconcile, "check_start", lambda *_: _idle),)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from world import INDEX, REQUESTS, Refused, check_status, condition
 
@@ -12,6 +13,7 @@ from evalrun_api.reasons import PERMANENT, ExitCode
 from model_check.cluster import (
     EXCUSE,
     MANY,
+    NODE_LOSS_SECONDS,
     RETRY_LIMIT,
     RUN,
     STRANGER,
@@ -37,6 +39,7 @@ ENDED = "nothing is created after the end or a deletion"
 STOPPED = "a suspended run has stopped when it says so"
 RETRIES = "retries are as many as allowed"
 LIMIT = "a deadline is of all work"
+PATIENCE = "no pod is given up before its time"
 DEFECT = "no defect"
 QUIET = "one more look does nothing"
 SETTLES = "it comes to rest"
@@ -44,7 +47,7 @@ OUTCOME = "it rests at an end"
 
 PROPERTIES = (
     *(ONE_JOB, ORDER, TERMINAL, COUNTERS, MANIFEST, COMPLETE, CAUSE, BUDGET, ONCE, STRANGERS),
-    *(SUSPENDED, ENDED, STOPPED, RETRIES, LIMIT, DEFECT, QUIET, SETTLES, OUTCOME),
+    *(SUSPENDED, ENDED, STOPPED, RETRIES, LIMIT, PATIENCE, DEFECT, QUIET, SETTLES, OUTCOME),
 )
 
 STEP_OF = {"prepare": 1, "Answering": 2, "answer": 2, "Scoring": 3, "score": 3}
@@ -142,6 +145,17 @@ def on_delete(cluster: Cluster, kind: str, name: str) -> None:
     """The operator is about to delete an object."""
     if STRANGER in (cluster.objects[(kind, name)]["metadata"].get("labels") or {}):
         raise Violation(STRANGERS, f"{kind} {name} is deleted")
+
+
+def on_given_up(cluster: Cluster, name: str) -> None:
+    """The operator is about to say of a pod that it has failed, or to remove it."""
+    metadata = cluster.objects[("Pod", name)]["metadata"]
+    due = metadata.get("deletionTimestamp")
+    if due is None:
+        raise Violation(PATIENCE, f"nobody has deleted pod {name}")
+    age = (cluster.now - datetime.fromisoformat(due)).total_seconds()
+    if age < NODE_LOSS_SECONDS:
+        raise Violation(PATIENCE, f"pod {name} should have ended {age:.0f} s ago")
 
 
 def at_rest(objects: Objects) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from world_documents import configuration, run_document
 
-from model_check.cluster import EXCUSE, RETRY_LIMIT, RUN, STRANGER, Cluster
+from model_check.cluster import EXCUSE, NODE_LOSS_SECONDS, RETRY_LIMIT, RUN, STRANGER, Cluster
 from model_check.documents import NOW, Doc
 
 DELAY = 61
@@ -16,7 +16,7 @@ DELAY = 61
 LIMITS = {"startDeadlineSeconds": 60, "retryLimit": RETRY_LIMIT}
 CPU = {"parallelism": {"acceleratorsPerShard": 0}}
 TWO = {"parallelism": {"shards": 2}}
-CONFIG = configuration(maxIgnoredRestarts=1)
+CONFIG = configuration(maxIgnoredRestarts=1, nodeLossSeconds=NODE_LOSS_SECONDS)
 
 Act = tuple[str, Callable[[Cluster], None]]
 
@@ -27,7 +27,8 @@ class Scenario:
 
     acts: of a person, in this order, each at any moment or never. faults: on one path. strangers:
     objects of somebody else, by kind and name. paced: a status that can wait is written only when
-    nobody else has anything to do; otherwise at once, which gives more states.
+    nobody else has anything to do; otherwise at once, which gives more states. nodes_die: nodes may
+    be lost for good.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Scenario:
     faults: int = 1
     strangers: tuple[tuple[str, str], ...] = ()
     paced: bool = True
+    nodes_die: bool = False
 
     def begin(self) -> Cluster:
         """The cluster when the run has just been applied."""
@@ -113,5 +115,13 @@ FULL = (
     Scenario("two shards, deleted, children first", TWO, (DELETE_SLOWLY,), faults=0),
     Scenario("somebody else's Job", TWO, strangers=(("Job", "trial-answer"),), faults=1),
     Scenario("somebody else's ConfigMap", CPU, strangers=(("ConfigMap", "trial-plan"),), faults=1),
+    Scenario("nodes are lost", GPU, faults=2, nodes_die=True),
+    Scenario(
+        "nodes are lost over a suspension",
+        CPU,
+        (suspend(CPU), resume(CPU)),
+        faults=1,
+        nodes_die=True,
+    ),
     Scenario("born suspended", {**CPU, "suspend": True}, (resume(CPU),), faults=1),
 )

@@ -16,7 +16,12 @@ from model_check.documents import Doc
 from model_check.events import Doing, act
 from model_check.states import Draft
 
-KIND_OF = {api.RUNS: "EvaluationRun", api.JOBS: "Job", api.CONFIG_MAPS: "ConfigMap"}
+KIND_OF = {
+    api.RUNS: "EvaluationRun",
+    api.JOBS: "Job",
+    api.CONFIG_MAPS: "ConfigMap",
+    api.PODS: "Pod",
+}
 
 
 class Killed(BaseException):
@@ -122,13 +127,39 @@ class Api:
         self, resource: Resource, namespace: str, name: str, uid: str, version: str
     ) -> Doc:
         call = self._begin("delete", resource, name)
-        metadata = self._find(call)["metadata"]
-        if (metadata["uid"], metadata["resourceVersion"]) != (uid, version):
-            raise Conflict("delete", 409)
+        self._exactly(call, uid, version)
         properties.on_delete(self._draft.cluster, call.kind, name)
         self._draft.cluster.remove(call.kind, name)
         self._end(call)
         return {**self._draft.cluster.objects[(call.kind, name)], "kind": "Job"}
+
+    async def patch_pod_status(
+        self, namespace: str, name: str, uid: str, version: str, patch: Doc
+    ) -> Doc:
+        call = self._begin("write status of", api.PODS, name)
+        cluster = self._draft.cluster
+        self._exactly(call, uid, version)
+        properties.on_given_up(cluster, name)
+        before = dict(cluster.objects)
+        pod = cluster.own((call.kind, name))
+        pod["status"] = {**pod["status"], **patch}
+        cluster.touch(pod)
+        cluster.tally(before)
+        self._end(call)
+        return pod
+
+    async def remove_pod(self, namespace: str, name: str, uid: str, version: str) -> None:
+        call = self._begin("remove", api.PODS, name)
+        cluster = self._draft.cluster
+        self._exactly(call, uid, version)
+        properties.on_given_up(cluster, name)
+        del cluster.objects[(call.kind, name)]
+        self._end(call)
+
+    def _exactly(self, call: Call, uid: str, version: str) -> None:
+        metadata = self._find(call)["metadata"]
+        if (metadata["uid"], metadata["resourceVersion"]) != (uid, version):
+            raise Conflict(call.verb, 409)
 
     def _find(self, call: Call) -> Doc:
         found = self._draft.cluster.objects.get((call.kind, call.name))

@@ -117,6 +117,19 @@ class FakeApi:
         self._end("patch", resource.plural)
         return patched
 
+    async def patch_pod_status(
+        self, namespace: str, name: str, uid: str, version: str, patch: Doc
+    ) -> Doc:
+        return await self.patch_status(Resource("/api/v1", "pods"), namespace, name, version, patch)
+
+    async def remove_pod(self, namespace: str, name: str, uid: str, version: str) -> None:
+        self._begin("delete", "pods", name)
+        found = self._find("pods", namespace, name)["metadata"]
+        if (found["uid"], found["resourceVersion"]) != (uid, version):
+            raise Conflict("delete", 409)
+        self.remove("pods", namespace, name)
+        self._end("delete", "pods")
+
     async def write_lease(
         self, namespace: str, document: Doc, *, create: bool, timeout: float
     ) -> Doc:

@@ -143,6 +143,57 @@ def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
     succeeded(life)
 
 
+def test_where_it_is_configured_a_pod_on_a_dead_node_is_replaced_and_counts_against_nothing() -> (
+    None
+):
+    life = Life(begin({**THREE, "retryLimit": 0}, fates={"answer": [STUCK]}), nodeLossSeconds=300)
+    life.until(lambda world: world.status.get("shards", {}).get("succeeded") == 2)
+    (name,) = (
+        pod["metadata"]["name"]
+        for pod in at_step(life.world)
+        if pod["status"]["phase"] == "Running"
+    )
+    life.world.dead.add(name)
+    life.world.remove("Pod", name)
+    life.world.tick(61)
+    life.work()
+    assert reason_of_stall(life.world.status) == "NodeLost"
+    assert "The operator gives it up at" in life.world.status["conditions"][0]["message"]
+    plan = life.process.decide()
+    assert plan is not None
+    assert 200 < (plan.requeue_after or 0) <= 240
+    life.world.tick(plan.requeue_after or 0)
+    assert name in names(life.world, "Pod")
+    life.work()
+    lost = life.world.get("Pod", name)
+    assert lost["status"]["phase"] == "Failed"
+    assert condition(lost, "DisruptionTarget")
+    life.to_the_end()
+    succeeded(life)
+    assert life.world.status["shards"]["restarts"] == 0
+    assert life.world.status["shards"]["ignoredRestarts"] == 1
+    assert f"fail {name}" in life.world.writes
+    assert f"remove {name}" not in life.world.writes  # it is evidence
+
+
+def test_where_it_is_configured_no_dead_node_holds_up_a_suspension() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}), nodeLossSeconds=10)
+    life.until(lambda world: world.status.get("shards", {}).get("active") == 1)
+    (pod,) = at_step(life.world)
+    name = pod["metadata"]["name"]
+    life.world.dead.add(name)
+    life.world.edit_run(suspend=True)
+    life.work()
+    life.world.tick()
+    life.work()
+    life.until(lambda world: condition(world.run, "Suspended"))
+    assert life.world.writes.count(f"fail {name}") == 1
+    assert life.world.writes.count(f"remove {name}") == 1
+    life.world.edit_run(suspend=False)
+    life.to_the_end()
+    succeeded(life)
+
+
 def test_a_pod_that_is_being_deleted_does_not_escape_the_start_deadline() -> None:
     fates = {"answer": [Fate(waiting=("ContainerCreating", ""))]}
     life = Life(begin(GPU, fates=fates))

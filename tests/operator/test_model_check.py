@@ -28,6 +28,8 @@ BOUNDS = {
     "somebody else's Job": 1,
     "somebody else's ConfigMap": 1,
     "born suspended": 1,
+    "nodes are lost": 1,
+    "nodes are lost over a suspension": 0,
 }
 SMALL = [replace(s, faults=BOUNDS[s.name]) for s in FULL if s.name in BOUNDS]
 QUICK = [
@@ -38,6 +40,7 @@ QUICK = [
     "takes a disruption for a failure",
     "creates for a suspended run",
     "sets no timer",
+    "gives up no lost pod",
 ]
 
 

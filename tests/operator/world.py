@@ -206,13 +206,32 @@ class World:
         return copy.deepcopy(stored)
 
     def delete_job(self, name: str, uid: str, version: str) -> None:
-        job = self.objects.get(("Job", name))
-        if job is None:
-            raise Missing
-        if (job["metadata"]["uid"], job["metadata"]["resourceVersion"]) != (uid, version):
-            raise Conflict
+        self._exactly("Job", name, uid, version)
         self.remove("Job", name)
         self.wrote(f"delete {name}")
+
+    def fail_pod(self, name: str, uid: str, version: str, status: Doc) -> None:
+        pod = self._exactly("Pod", name, uid, version)
+        pod["status"] = {**pod["status"], **copy.deepcopy(status)}
+        self.touch(pod)
+        self.wrote(f"fail {name}")
+
+    def remove_pod(self, name: str, uid: str, version: str) -> None:
+        self._exactly("Pod", name, uid, version)
+        del self.objects[("Pod", name)]
+        self.wrote(f"remove {name}")
+
+    def _exactly(self, kind: str, name: str, uid: str, version: str) -> Doc:
+        found = self.objects.get((kind, name))
+        if found is None:
+            raise Missing
+        if (found["metadata"]["uid"], found["metadata"]["resourceVersion"]) != (uid, version):
+            raise Conflict
+        return found
+
+    def is_kept(self, pod: Doc) -> bool:
+        """Whether a kubelet sees to a pod."""
+        return pod["metadata"]["name"] not in self.dead
 
     def wrote(self, what: str) -> None:
         self.writes.append(what)
@@ -260,7 +279,7 @@ class World:
         if job["metadata"].get("deletionTimestamp"):
             for pod in self.pods_of(job):
                 self.remove("Pod", pod["metadata"]["name"])
-                if _ended(pod):
+                if _ended(pod) and self.is_kept(pod):
                     del self.objects[("Pod", pod["metadata"]["name"])]
             if not self.pods_of(job):
                 del self.objects[("Job", job["metadata"]["name"])]
@@ -268,7 +287,7 @@ class World:
         if not _over(job):
             self._work(job)
         for pod in self.pods_of(job):  # its finalizer goes once it is counted
-            if _ended(pod) and pod["metadata"].get("deletionTimestamp"):
+            if _ended(pod) and pod["metadata"].get("deletionTimestamp") and self.is_kept(pod):
                 del self.objects[("Pod", pod["metadata"]["name"])]
         if json.dumps(job.get("status")) != before:
             self.touch(job)
@@ -350,7 +369,7 @@ class World:
     # The kubelet
 
     def _keep(self, pod: Doc) -> None:
-        if _ended(pod) or pod["metadata"]["name"] in self.dead:
+        if _ended(pod) or not self.is_kept(pod):
             return
         fate: Fate = pod["_fate"]
         status = pod["status"]
@@ -364,6 +383,7 @@ class World:
             status["conditions"] = [_bound("False", self.now, fate.text or "0/3 nodes fit")]
         elif status["phase"] == "Pending":
             status["conditions"] = [_bound("True", self.now)]
+            pod["spec"] = {"nodeName": "node-1"}
             state: Doc = {"running": {"startedAt": stamp(self.now)}}
             if fate.waiting:
                 state = {"waiting": {"reason": fate.waiting[0], "message": fate.waiting[1]}}

@@ -1,6 +1,7 @@
 """An operator's process in the world: what it has seen, what it remembers, and how it acts.
 
-It does with a Plan what the executor does, in the same order: creates, the status, deletes, events.
+It does with a Plan what the executor does, in the same order: creates, the status, deletes, events,
+lost pods.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from evalrun_operator.decisions import (
     CreateConfigMap,
     CreateJob,
     DeleteJob,
+    FailPod,
     Ledger,
     Observed,
     Plan,
     ReadBenchmarks,
     ReadSnapshot,
+    RemovePod,
     Snapshot,
 )
 from evalrun_operator.reconcile import reconcile
@@ -173,6 +176,14 @@ class Process:
             self.world.delete_job(delete.name, delete.uid, version)
         for event in plan.events if plan.status is not None else ():
             self.world.wrote(f"event {event.reason}")
+        for action in plan.actions:
+            match action:
+                case FailPod(name, uid, version, status):
+                    self.world.fail_pod(name, uid, version, status)
+                    learnt = True
+                case RemovePod(name, uid, version):
+                    self.world.remove_pod(name, uid, version)
+                    learnt = True
         return learnt or (ended and not (observed.run.get("status") or {}).get("completionTime"))
 
     def _create(self, run: Doc, kind: str, document: Doc) -> bool:
