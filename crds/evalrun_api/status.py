@@ -183,33 +183,53 @@ class ProvenanceStatus(Document):
     )
 
 
+OUTCOME = (
+    *("phase", "step", "conditions", "startTime", "completionTime", "planDigest", "activeSeconds"),
+    *("model", "benchmarks", "headline", "progress", "shards", "resumes", "answers", "scores"),
+    *("results", "usage", "gonePods", "countedJob", "provenance", "time"),
+)
+"""What never changes once a run has ended: all but the generation that was seen."""
+
+
+def _unchanged(*names: str) -> str:
+    """A CEL rule: none of these fields has changed, come or gone."""
+    # Not by optionals (self.?name), whose comparison the API server takes to cost without bound.
+    return " && ".join(
+        f"has(self.{name}) == has(oldSelf.{name}) && "
+        f"(!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in names
+    )
+
+
+def _never_falls(*paths: str) -> str:
+    """A CEL rule: none of these counters is less than it was; one that is gone is 0."""
+    fields = [path.replace(".", ".?") for path in paths]
+    return " && ".join(
+        f"self.?{field}.orValue(0) >= oldSelf.?{field}.orValue(0)" for field in fields
+    )
+
+
 class EvaluationRunStatus(Document):
     """Status of an EvaluationRun."""
 
     CEL = (
         (
-            "!has(oldSelf.completionTime) || (has(self.completionTime) && "
-            "self.completionTime == oldSelf.completionTime)",
+            f"!has(oldSelf.completionTime) || ({_unchanged(*OUTCOME)})",
             "a finished run never changes",
         ),
+        (f"!has(oldSelf.startTime) || {_unchanged('startTime')}", "startTime never changes"),
+        (_never_falls("resumes"), "resumes never falls"),
+        (_never_falls("activeSeconds"), "activeSeconds never falls"),
         (
-            "!has(oldSelf.completionTime) || (has(self.phase) == has(oldSelf.phase) && "
-            "(!has(self.phase) || self.phase == oldSelf.phase))",
-            "the outcome of a finished run never changes",
+            _never_falls(
+                *(f"shards.{name}" for name in ("restarts", "ignoredRestarts", "workerRestarts")),
+                *(f"gonePods.{name}" for name in ("failures", "disruptions")),
+            ),
+            "restarts, and what is known of pods that are gone, never fall",
         ),
         (
-            "!has(oldSelf.resumes) || (has(self.resumes) && self.resumes >= oldSelf.resumes)",
-            "resumes never falls",
-        ),
-        (
-            "!has(oldSelf.activeSeconds) || "
-            "(has(self.activeSeconds) && self.activeSeconds >= oldSelf.activeSeconds)",
-            "activeSeconds never falls",
-        ),
-        (
-            "!has(oldSelf.completionTime) || (has(self.results) == has(oldSelf.results) && "
-            "(!has(self.results) || self.results == oldSelf.results))",
-            "the results of a finished run never change",
+            _never_falls("progress.requestsDone", "progress.requestsTotal", "answers.computed"),
+            "progress never falls",
         ),
     )
 

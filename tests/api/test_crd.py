@@ -13,9 +13,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from evalrun_api import benchmark, crd, pods, sources, spec
+from evalrun_api import benchmark, crd, pods, sources, spec, status
 from evalrun_api.document import Document
 from evalrun_api.spec import EvaluationRunSpec
+from evalrun_api.status import OUTCOME, EvaluationRunStatus
 from evalrun_api.structural import structural
 
 pytestmark = pytest.mark.contract
@@ -208,7 +209,7 @@ def test_people_get_the_columns_they_want() -> None:
 
 DOCUMENTS = [
     entry
-    for module in (benchmark, pods, sources, spec)
+    for module in (benchmark, pods, sources, spec, status)
     for _, entry in inspect.getmembers(module, inspect.isclass)
     if issubclass(entry, Document) and entry.__module__ == module.__name__
 ]
@@ -258,6 +259,13 @@ def test_rules_of_a_document_stand_in_the_crd(document: type[Document]) -> None:
     known = rules()
     for rule, message in document.CEL:
         assert rule in known[message]
+
+
+def test_each_field_of_a_status_is_part_of_the_outcome_or_says_why_not() -> None:
+    """A new field that the rule does not name could be changed after the end."""
+    names = {entry.alias or name for name, entry in EvaluationRunStatus.model_fields.items()}
+    assert names - set(OUTCOME) == {"observedGeneration"}
+    assert set(OUTCOME) <= names
 
 
 def test_each_field_of_a_run_says_whether_it_may_change() -> None:

@@ -530,6 +530,8 @@ def check_status(before: Doc, after: Doc) -> None:
         same = {k: v for k, v in after.items() if k != "observedGeneration"}
         if same != {k: v for k, v in before.items() if k != "observedGeneration"}:
             raise Refused("a finished run changed")
+    if before.get("startTime") not in (None, after.get("startTime")):
+        raise Refused("startTime changed")
     for path_parts in NEVER_FALL:
         old, new = _at(before, path_parts), _at(after, path_parts)
         if old is not None and (new is None or float(new) < float(old)):
