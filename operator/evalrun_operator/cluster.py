@@ -24,6 +24,7 @@ from evalrun_api import API_VERSION, __version__
 from evalrun_api.names import FIELD_MANAGER, RUN_LABEL
 from evalrun_operator.api_errors import ApiError, Unavailable, error_of
 from evalrun_operator.decisions import Doc
+from evalrun_operator.rate_limit import RateLimit
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Cluster:
 
     fence: raises `LeadershipLost` when nothing may be written any more; asked before each write
     but those of the Lease. count: told verb, resource and code of each request.
-    answered_at: monotonic time of the last answer, whatever it was.
+    answered_at: monotonic time of the last answer, whatever it was. limit: of requests a
+    second, where the API server has set one by its answers; those for the Lease have no part in it.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Cluster:
         self._fence = fence
         self._count = count
         self.answered_at: float | None = None
+        self.limit = RateLimit(time.monotonic)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -250,10 +253,18 @@ class Cluster:
         path = _path(resource, namespace, name)
         what = f"{verb} {resource.plural} {namespace}/{name}"
         waited = 0.0
+        limited = resource is not LEASES  # a late renewal costs the leadership
         while True:
+            if limited:
+                await self._turn(fenced)
+            sent_at = time.monotonic()
             status, headers, raw = await self._once(
                 verb, resource.plural, method, path, query or {}, body, content_type, timeout, what
             )
+            if limited and status == 429:
+                self.limit.refused(sent_at)
+            elif limited:
+                self.limit.taken()
             if status < 400:
                 return raw
             error = error_of(what, status, headers, raw)
@@ -264,6 +275,19 @@ class Cluster:
             waited += pause
             if fenced:
                 self._fence()
+
+    async def _turn(self, fenced: bool) -> None:
+        """Wait for a request's turn, where there is a limit."""
+        seconds = self.limit.reserve()
+        if seconds <= 0:
+            return
+        self.limit.waiting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.limit.waiting -= 1
+        if fenced:
+            self._fence()
 
     async def _once(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 from evalrun_api import __version__
 from evalrun_api.reasons import REASONS
 from evalrun_operator.decisions import Doc
+from evalrun_operator.rate_limit import RateLimit
 from evalrun_operator.run_metrics import SPENT, RunCollector, invalid_by_class, spent
 from evalrun_operator.store import Store
 
@@ -79,6 +81,16 @@ class Metrics:
         self.leader = Gauge(
             "evalrun_operator_leader", "Whether this replica leads.", registry=self.registry
         )
+        self.api_limit = Gauge(
+            "evalrun_operator_api_limit",
+            "Requests a second that the API server is asked for; +Inf: no limit.",
+            registry=self.registry,
+        )
+        self.api_waiting = Gauge(
+            "evalrun_operator_api_waiting",
+            "Requests that wait for their turn under that limit.",
+            registry=self.registry,
+        )
         self._spent = {
             name: Counter(name, text, registry=self.registry) for name, text in SPENT.items()
         }
@@ -96,6 +108,11 @@ class Metrics:
     ) -> None:
         """Tell of the Store's runs, of the queue and of the line as well."""
         self.registry.register(RunCollector(store, queue_depth, in_line))
+
+    def watch_limit(self, limit: RateLimit) -> None:
+        """Tell of the limit of requests to the API server."""
+        self.api_limit.set_function(lambda: limit.per_second or math.inf)
+        self.api_waiting.set_function(lambda: float(limit.waiting))
 
     def count_request(self, verb: str, resource: str, code: str) -> None:
         """A request was answered, or not."""

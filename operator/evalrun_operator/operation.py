@@ -147,6 +147,7 @@ class Operator:
             lambda: self.queue.depth,
             lambda: self.gate.in_line if self.gate is not None else 0,
         )
+        metrics.watch_limit(cluster.limit)
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT ask to stop. Repeated, since kopf takes them for itself."""
