@@ -32,6 +32,8 @@ DEADLINE_FRACTION = 2 / 3
 """Of the Lease's duration, since the last successful renewal began: from then on no write."""
 LOOK_FRACTION = 1 / 12
 """Of the duration: between two looks of a replica that waits."""
+LONGEST_LOOK_SECONDS = 1.0
+"""The same at most: a roll-out gives the Lease back, and runs wait until somebody has seen that."""
 
 
 def steady_clock() -> float:
@@ -116,7 +118,7 @@ class Elector:
             if self.holder != said:
                 said = self.holder
                 log.info("waiting: %s leads", said or "nobody")
-            await asyncio.sleep(self._duration * LOOK_FRACTION)
+            await asyncio.sleep(min(self._duration * LOOK_FRACTION, LONGEST_LOOK_SECONDS))
 
     async def keep(self, beat: Callable[[], None]) -> None:
         """Renew the Lease for as long as that works. Returns when leadership is lost."""

@@ -211,9 +211,9 @@ class Operator:
         if working is not None:
             await asyncio.wait((working,), timeout=WORK_SECONDS)
             await _end(working)
-        await _end(*parts)
         await _end(keeping)
         await self.elector.release()
+        await _end(*parts)  # they only read, and nobody has to wait for them
 
     def _explain(self, parts: list[asyncio.Task[None]], working: asyncio.Task[None] | None) -> int:
         for task in (*parts, *((working,) if working else ())):

@@ -53,6 +53,11 @@ class Replicas:
         self._all.append(replica)
         return replica
 
+    @property
+    def running(self) -> list[Replica]:
+        """Those that have not ended."""
+        return [replica for replica in self._all if replica.process.poll() is None]
+
     def end(self) -> None:
         for replica in self._all:
             replica.end()
