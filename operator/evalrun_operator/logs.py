@@ -26,10 +26,25 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class RetriesAreWarnings(logging.Filter):
+    """Kopf tells of each request of a watch that it repeats as of an error.
+
+    So it would be after each upgrade of the CRD, when the API server begins its watches anew.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it pass, as what it is."""
+        watching = record.name.startswith("kopf._c")
+        if watching and record.levelno == logging.ERROR and "will retry" in record.getMessage():
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 def set_up(level: str) -> None:
     """Log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(RetriesAreWarnings())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     if level != "DEBUG":
         logging.getLogger("kopf").setLevel(logging.WARNING)

@@ -23,7 +23,7 @@ EACH_SECONDS = 0.2
 LONGEST_SECONDS = 3.0
 """Between a run and its Job, though its leader ends just then and gives its Lease back. Where the
 machine is slow, also ten times what a run usually waits."""
-LEASE_SECONDS = 15
+LEASE_SECONDS = 30
 """As the operator has it by default: whoever waited for its end would be noticed."""
 
 
