@@ -184,7 +184,16 @@ class ProvenanceStatus(Document):
 
 
 OUTCOME = (
-    *("phase", "step", "conditions", "startTime", "completionTime", "planDigest", "activeSeconds"),
+    *(
+        "phase",
+        "queuePosition",
+        "step",
+        "conditions",
+        "startTime",
+        "completionTime",
+        "planDigest",
+        "activeSeconds",
+    ),
     *("model", "benchmarks", "headline", "progress", "shards", "resumes", "answers", "scores"),
     *("results", "usage", "gonePods", "countedJob", "provenance", "time"),
 )
