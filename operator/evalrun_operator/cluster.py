@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,8 @@ LIST_TIMEOUT = 60.0
 PAGE_BYTES = 2 * 1024 * 1024
 """About what a page of a list should hold: parsing it takes ten times as much memory, and some 30
 milliseconds in which nothing else happens."""
+FOLLOW_SECONDS = 1740
+"""After which the API server ends a watch of one object."""
 FIRST_PAGE, LARGEST_PAGE = 250, 5000
 PATIENCE = 10.0
 """Longest wait, in seconds, that a request takes on itself when the server asks for one."""
@@ -215,6 +217,45 @@ class Cluster:
         }
         await self._send("delete", "DELETE", PODS, namespace, name, body=options, fenced=True)
 
+    async def follow(
+        self, resource: Resource, namespace: str, name: str, version: str
+    ) -> AsyncGenerator[Doc, None]:
+        """What becomes of one object after a version, until the API server ends it or it is gone.
+
+        Raises `ApiError`.
+        """
+        query = {
+            "watch": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": version,
+            "timeoutSeconds": str(FOLLOW_SECONDS),
+        }
+        what, code = f"watch {resource.plural} {namespace}/{name}", "0"
+        path = _path(resource, namespace, "")
+        try:
+            answer = await self._client.rest_client.request(
+                "GET",
+                f"{self._configuration.host}{path}?{urlencode(query)}",
+                headers=await self._headers("GET", path, None),
+                _request_timeout=aiohttp.ClientTimeout(total=FOLLOW_SECONDS + TIMEOUT),
+            )
+            async with answer.response as response:
+                code = str(response.status)
+                if response.status != 200:
+                    raise error_of(what, response.status, response.headers, await response.read())
+                async for line in response.content:
+                    self.answered_at = time.monotonic()
+                    event = _document(line)
+                    if event.get("type") not in ("ADDED", "MODIFIED"):
+                        return
+                    yield event["object"]
+        except ConfigException as error:  # its words may quote credentials
+            raise Unavailable(what, text="the credentials cannot be renewed") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(what, text=f"{type(error).__name__} {error}") from error
+        finally:
+            self._count("watch", resource.plural, code)
+
     async def write_lease(
         self, namespace: str, document: Doc, *, create: bool, timeout: float
     ) -> Doc:
@@ -289,6 +330,16 @@ class Cluster:
         if fenced:
             self._fence()
 
+    async def _headers(self, method: str, path: str, body: Doc | None) -> dict[str, str]:
+        """With credentials that are valid now. Raises `ConfigException`."""
+        headers = {
+            **self._client.default_headers,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # compressing costs more than a cluster's network
+        }
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        return headers
+
     async def _once(
         self,
         verb: str,
@@ -301,18 +352,11 @@ class Cluster:
         timeout: float,
         what: str,
     ) -> tuple[int, Any, bytes]:
-        headers = {
-            **self._client.default_headers,
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # compressing costs more than a cluster's network
-        }
-        if body is not None:
-            headers["Content-Type"] = content_type
         code = "0"
         try:
-            await self._client.update_params_for_auth(
-                headers, [], ["BearerToken"], path, method, body
-            )
+            headers = await self._headers(method, path, body)
+            if body is not None:
+                headers["Content-Type"] = content_type
             async with asyncio.timeout(timeout):
                 response = await self._client.rest_client.request(
                     method,

@@ -9,6 +9,7 @@ over once it has itself seen the Lease unrenewed for its duration.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -30,10 +31,8 @@ log = logging.getLogger(__name__)
 RENEW_FRACTION = 0.4
 DEADLINE_FRACTION = 2 / 3
 """Of the Lease's duration, since the last successful renewal began: from then on no write."""
-LOOK_FRACTION = 1 / 12
-"""Of the duration: between two looks of a replica that waits."""
-LONGEST_LOOK_SECONDS = 1.0
-"""The same at most: a roll-out gives the Lease back, and runs wait until somebody has seen that."""
+LOOK_SECONDS = 1.0
+"""At least between two looks of a replica that waits, if it has not seen the Lease given back."""
 
 
 def steady_clock() -> float:
@@ -118,7 +117,31 @@ class Elector:
             if self.holder != said:
                 said = self.holder
                 log.info("waiting: %s leads", said or "nobody")
-            await asyncio.sleep(min(self._duration * LOOK_FRACTION, LONGEST_LOOK_SECONDS))
+            await self._wait(beat)
+
+    async def _wait(self, beat: Callable[[], None]) -> None:
+        """Until the Lease may be free: it is given back, or its time is over.
+
+        Its renewals are watched, so that waiting costs next to no requests.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with contextlib.suppress(TimeoutError, ApiError):
+            async with asyncio.timeout(self._seconds_left()) as patience:
+                version = (self._lease or {"metadata": {}})["metadata"].get("resourceVersion", "")
+                renewals = self._cluster.follow(LEASES, self._namespace, self._name, version)
+                async with contextlib.aclosing(renewals):
+                    async for self._lease in renewals:
+                        beat()
+                        self._look()
+                        if self._is_free():
+                            return
+                        patience.reschedule(loop.time() + self._seconds_left())
+        await asyncio.sleep(began + LOOK_SECONDS - loop.time())
+
+    def _seconds_left(self) -> float:
+        """Until the time of the Lease is over, if nothing more is seen of it."""
+        return max(self._seen_at + self._lasts() - self._leadership.clock(), 0.0) + 0.01
 
     async def keep(self, beat: Callable[[], None]) -> None:
         """Renew the Lease for as long as that works. Returns when leadership is lost."""
@@ -190,10 +213,12 @@ class Elector:
             self._seen, self._seen_at = seen, self._leadership.clock()
 
     def _has_run_out(self) -> bool:
+        return self._leadership.clock() > self._seen_at + self._lasts()
+
+    def _lasts(self) -> float:
         spec = (self._lease or {}).get("spec") or {}
         # The holder's own duration counts: it may be configured otherwise than this replica.
-        duration = float(spec.get("leaseDurationSeconds") or self._duration)
-        return self._leadership.clock() > self._seen_at + duration
+        return float(spec.get("leaseDurationSeconds") or self._duration)
 
     async def _renew(self) -> None:
         began = self._leadership.clock()

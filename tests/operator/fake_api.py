@@ -5,6 +5,7 @@ It keeps the promises that matter: one resourceVersion that grows, conflicts, ui
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator
 from typing import Any
@@ -129,6 +130,17 @@ class FakeApi:
             raise Conflict("delete", 409)
         self.remove("pods", namespace, name)
         self._end("delete", "pods")
+
+    async def follow(
+        self, resource: Resource, namespace: str, name: str, version: str
+    ) -> AsyncIterator[Doc]:
+        self._begin("watch", resource.plural, name)
+        while True:
+            found = self._find(resource.plural, namespace, name)
+            if found["metadata"]["resourceVersion"] != version:
+                version = found["metadata"]["resourceVersion"]
+                yield copy.deepcopy(found)
+            await asyncio.sleep(0.001)
 
     async def write_lease(
         self, namespace: str, document: Doc, *, create: bool, timeout: float

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 from fake_api import FakeApi
 
-from evalrun_operator.api_errors import LeadershipLost, Unavailable
+from evalrun_operator import lease as leases
+from evalrun_operator.api_errors import Forbidden, LeadershipLost, Unavailable
 from evalrun_operator.cluster import Cluster
 from evalrun_operator.lease import Elector, Leadership
 
@@ -159,6 +160,76 @@ def test_a_released_lease_is_taken_at_once_and_nothing_is_written_after(api: Fak
     spec = api.objects[("leases", "system", "operator")]["spec"]
     assert spec["holderIdentity"] == "b"
     assert spec["leaseTransitions"] == 2
+
+
+def test_a_replica_that_waits_hears_of_renewals_and_leads_when_the_lease_is_given_back(
+    api: FakeApi,
+) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    beats = 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+
+    async def wait() -> float:
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.create_task(second.elector.acquire(beat))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            first.time += 12
+            second.time += 12
+            await first.elector._renew()
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        began = loop.time()
+        await first.elector.release()
+        await asyncio.wait_for(waiting, 5)
+        return loop.time() - began
+
+    assert asyncio.run(wait()) < 0.5
+    assert second.leadership.held
+    assert beats > 20
+    asked = [request[0] for request in api.requests if request[1] == "leases"]
+    assert (asked.count("watch"), asked.count("get")) == (1, 3)  # two looks, one where none was
+
+
+def test_a_replica_that_waits_leads_when_the_time_of_the_lease_is_over(api: FakeApi) -> None:
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    second.look()
+    second.time += DURATION - 0.05
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(second.elector.acquire(lambda: None))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        second.time += 0.1
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(wait())
+    assert second.leadership.held
+
+
+def test_a_replica_that_may_not_watch_looks_each_second(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LOOK_SECONDS", 0.02)
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    api.fail_before[("watch", "leases")] = [Forbidden("watch", 403) for _ in range(1000)]
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(second.elector.acquire(lambda: None))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await first.elector.release()
+        await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(wait())
+    looks = sum(request[:2] == ("get", "leases") for request in api.requests)
+    assert 3 < looks < 16
 
 
 def test_a_lease_is_released_though_its_last_renewal_was_not_heard_of(api: FakeApi) -> None:
