@@ -267,6 +267,9 @@ class Executor:
             self._store.gone("EvaluationRun", metadata["uid"])
             return None
         except Conflict as error:
+            # Whatever repeats a request on the way gives the answer of the second: then the version
+            # that this one conflicts with is the status itself.
+            self._store.doubt(metadata["uid"], status, observed.gone)
             await self._refresh(key, metadata["uid"])
             raise Again from error
         except Unavailable:
