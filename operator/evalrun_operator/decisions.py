@@ -5,6 +5,7 @@ Documents are plain dicts as the API server gives them. Nothing here does anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
@@ -113,6 +114,9 @@ class Observed:
     gone: pods that vanished since the last status was written.
     waiting: for which place in line the run must not begin, or go on after a suspension; None for
         one that may, or is at work.
+    known_seconds: how long ago this process had first read all there is. What it has not seen by
+        then may still come: watches are late, and what stands before the API server may answer a
+        list from its memory.
     """
 
     run: Doc
@@ -126,6 +130,7 @@ class Observed:
     refused: Mapping[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
     waiting: Waiting | None = None
+    known_seconds: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -58,18 +58,22 @@ def evidence_missing(case: Case, job: Doc) -> Plan | None:
     attempts = case.attempts_of(job)
     told = any(attempt.state == "Succeeded" for attempt in attempts)
     at_work = any(attempt.state in ("Waiting", "Running") for attempt in attempts)
-    since = (case.now - (ended_at(job) or case.now)).total_seconds()
-    if (told and not at_work) or since > EVIDENCE_SECONDS:
+    if (told and not at_work) or _looked_for(case, job) > EVIDENCE_SECONDS:
         return None
     return Plan(requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def _looked_for(case: Case, job: Doc) -> float:
+    """Seconds in which the pods of a Job that has ended could have been seen as they left them."""
+    since = (case.now - (ended_at(job) or case.now)).total_seconds()
+    return min(since, case.observed.known_seconds)
 
 
 def give_up(case: Case, job: Doc, fields: Doc) -> Plan:
     """The Job failed: say why, once its pods are seen as it left them."""
     attempts = case.attempts_of(job)
     at_work = any(attempt.state in ("Waiting", "Running") for attempt in attempts)
-    since = (case.now - (ended_at(job) or case.now)).total_seconds()
-    if (at_work or not attempts) and since <= EVIDENCE_SECONDS / 6:
+    if (at_work or not attempts) and _looked_for(case, job) <= EVIDENCE_SECONDS / 6:
         return Plan(requeue_after=LOOK_AGAIN_SECONDS)
     failure = failure_of(job, attempts, case.run.spec.active_deadline_seconds)
     fields |= settled(case, job, fields)

@@ -46,6 +46,7 @@ class Store:
         self._notes: dict[str, Notes] = {}
         self._progress: dict[str, Progress] = {}
         self._listed: set[Kind] = set()
+        self._synced_at: float | None = None
 
     # What is there
 
@@ -102,6 +103,7 @@ class Store:
             conflicts=frozenset(notes.conflicts),
             refused=dict(notes.refused),
             gone=notes.gone,
+            known_seconds=0.0 if self._synced_at is None else self._clock() - self._synced_at,
         )
 
     def key_of(self, run_uid: str) -> RunKey | None:
@@ -181,6 +183,8 @@ class Store:
         """
         absent = self._shelves[kind].keep_only(uids, version, namespace)
         self._listed.add(kind)
+        if self.synced and self._synced_at is None:
+            self._synced_at = self._clock()
         keys = [self._after_removal(kind, held) for held in absent]
         return [key for key in keys if key is not None]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from lives import (
@@ -18,8 +20,10 @@ from lives import (
     reason_of_stall,
     succeeded,
 )
-from world import FINE, REQUESTS, STUCK, Fate, condition
+from world import FINE, REQUESTS, STUCK, Fate, World, condition
 from world_process import Process
+
+from evalrun_operator.reconcile import reconcile
 
 pytestmark = pytest.mark.decisions
 
@@ -39,6 +43,31 @@ def test_a_last_step_that_says_nothing_is_no_success_and_not_repeated(message: s
     assert (status["phase"], reason_of(status)) == ("Failed", "InternalError")
     assert "did not say where the results are" in status["conditions"][0]["message"]
     assert life.world.created["Job"] == 3
+
+
+def test_what_a_new_process_has_not_seen_of_a_last_pod_is_not_taken_for_gone_at_once() -> None:
+    life = Life(begin(GPU))
+    life.until(lambda world: any(pod["status"]["phase"] == "Running" for pod in score_pods(world)))
+    while not all(condition(job, "Complete") for job in life.world.all("Job")):
+        life.world.tick()
+    life.world.tick(120)  # the operator is down meanwhile
+    life.process.see()
+    for pod in score_pods(life.world):  # what it has read of pods was old
+        del life.process.seen["Pod"][pod["metadata"]["name"]]
+    observed = life.process.observe()
+    assert observed is not None
+
+    def decided(seconds: float) -> tuple[str, ...]:
+        known = replace(observed, known_seconds=seconds)
+        plan = reconcile(known, life.world.now, life.process.config)
+        return tuple(type(action).__name__ for action in plan.actions)
+
+    assert decided(0.0) == decided(29.0) == ()
+    assert decided(31.0) == ("DeleteJob",)
+
+
+def score_pods(world: World) -> list[dict[str, Any]]:
+    return at_step(world, "score")
 
 
 def test_one_shard_that_fails_for_good_stops_the_others() -> None:

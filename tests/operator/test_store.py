@@ -14,7 +14,7 @@ from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Ledger, RunKey
 from evalrun_operator.notes import BENCHMARK_AGE, Notes
 from evalrun_operator.store import Store
-from evalrun_operator.strip import Kind
+from evalrun_operator.strip import KINDS, Kind
 
 pytestmark = pytest.mark.decisions
 
@@ -183,6 +183,31 @@ def test_it_is_synced_once_all_kinds_were_listed() -> None:
         assert not store.synced
         store.replace(kind, [], 1)
     assert store.synced
+
+
+def test_it_tells_for_how_long_it_has_known_all_there_is() -> None:
+    clock = Clock()
+    store = Store(count_one, clock)
+    for kind in KINDS:
+        store.replace(kind, [run()] if kind == "EvaluationRun" else [], 1)
+        clock.now += 5
+    assert known_seconds(store) == 5
+    store.replace("Pod", [], 9)  # another reading
+    assert known_seconds(store) == 5
+
+
+def test_before_all_kinds_are_listed_nothing_has_been_known_for_long() -> None:
+    clock = Clock()
+    store = Store(count_one, clock)
+    store.replace("EvaluationRun", [run()], 1)
+    clock.now += 60
+    assert known_seconds(store) == 0
+
+
+def known_seconds(store: Store) -> float:
+    observed = store.observe(KEY)
+    assert observed is not None
+    return observed.known_seconds
 
 
 def test_a_pod_that_goes_leaves_its_contribution_until_that_is_written() -> None:
