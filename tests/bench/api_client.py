@@ -142,13 +142,15 @@ class ApiClient:
             try:
                 async for event in self._watch_once(path, query, version):
                     if event.type == "ERROR":
-                        version = ""
+                        if event.object.get("code") == 410:
+                            version = ""  # too long ago to go on from there
                         break
                     version = event.object["metadata"]["resourceVersion"]
                     if event.type != "BOOKMARK":
                         yield event
             except (aiohttp.ClientError, TimeoutError):
-                await asyncio.sleep(PAUSE_SECONDS)
+                pass
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _watch_once(
         self, path: str, query: Mapping[str, str], version: str
@@ -161,7 +163,7 @@ class ApiClient:
         }
         async with self._watches.get(path, params=wanted) as answer:
             if answer.status != 200:
-                yield WatchEvent("ERROR", {})
+                yield WatchEvent("ERROR", {"code": answer.status})
                 return
             rest = b""
             async for chunk in answer.content.iter_any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -37,11 +37,16 @@ class Cluster(Access):
 
 
 @contextmanager
-def control_plane(purpose: str, *, scheduler: bool = True) -> Iterator[ControlPlane]:
-    """A control plane without a node, on 127.0.0.1. Raises MissingError."""
+def control_plane(
+    purpose: str, *, scheduler: bool = True, audited_users: Sequence[str] = ()
+) -> Iterator[ControlPlane]:
+    """A control plane without a node, on 127.0.0.1. Raises MissingError.
+
+    audited_users: whose requests alone are recorded.
+    """
     found = Tools.find(PROGRAMS)
     with _folder(purpose) as (folder, ledger):
-        plane = ControlPlane(found, folder, ledger)
+        plane = ControlPlane(found, folder, ledger, audited_users=audited_users)
         try:
             plane.start(scheduler=scheduler)
             yield plane

@@ -47,11 +47,12 @@ class ControlPlane(Access):
         address: str = "127.0.0.1",
         port: int | None = None,
         services: ipaddress.IPv4Network = SERVICES,
+        audited_users: Sequence[str] = (),
     ) -> None:
         """Nothing is started. folder: empty, for data, certificates and logs.
 
         port: of the API server; any free one if not given. services: the addresses of Services, of
-        which the first is that of the API server.
+        which the first is that of the API server. audited_users: whose requests alone are recorded.
         """
         super().__init__(tools, folder / "admin.kubeconfig")
         self.folder = folder
@@ -62,6 +63,9 @@ class ControlPlane(Access):
         self.audit_log = folder / "audit.jsonl"
         """JSON lines, each an Event of audit.k8s.io/v1: verb, user.username, objectRef, ..."""
         self._ledger = ledger
+        self._audited: dict[str, object] = {"level": "Metadata", "resources": AUDITED}
+        if audited_users:
+            self._audited["users"] = list(audited_users)
         self._services = services
         self._children: list[Child] = []
 
@@ -150,7 +154,7 @@ class ControlPlane(Access):
                     "apiVersion": "audit.k8s.io/v1",
                     "kind": "Policy",
                     "omitStages": ["RequestReceived"],
-                    "rules": [{"level": "Metadata", "resources": AUDITED}, {"level": "None"}],
+                    "rules": [self._audited, {"level": "None"}],
                 }
             )
         )

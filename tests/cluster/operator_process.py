@@ -53,9 +53,17 @@ class Replica:
     """A process of the operator."""
 
     def __init__(
-        self, folder: Path, kubeconfig: Path, name: str, config: Mapping[str, Any]
+        self,
+        folder: Path,
+        kubeconfig: Path,
+        name: str,
+        config: Mapping[str, Any],
+        pod_uid: str = "",
     ) -> None:
-        """Start it. folder: gets its log NAME.log. config: the administrator's file."""
+        """Start it. folder: gets its log NAME.log. config: the administrator's file.
+
+        pod_uid: of the pod in which it runs, if it is to take it for one.
+        """
         self.port = free_ports("127.0.0.1", 1)[0]
         self.log = folder / f"{name}.log"
         file = folder / f"{name}.yaml"
@@ -68,7 +76,7 @@ class Replica:
                 f"--listen=127.0.0.1:{self.port}",
                 f"--lease-namespace={SYSTEM}",
             ],
-            env={**without_proxy(), "KUBECONFIG": str(kubeconfig)},
+            env={**without_proxy(), "KUBECONFIG": str(kubeconfig), "POD_UID": pod_uid},
             stderr=self._output,
         )
 
