@@ -69,6 +69,10 @@ bench-control: $(STAMP) cluster-tools ## Measure the operator at a real control 
 model-check: $(STAMP) ## Explore every state that the control loop can reach at small bounds, with faults, and break its rules (3 minutes on 2 cores; ARGS="--only suspended" for some)
 	PYTHONPATH=tests:tests/operator $(BIN)/python -m model_check.check $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) cluster-tools ## Play 2,000 runs while the API server misbehaves and the operator is killed 50 times (ARGS="--runs 200 --kills 10 --seed 1" for less)
+	$(BENCH) bench.chaos $(ARGS)
+
 .PHONY: check
 check: $(STAMP) ## Lint, types, import rules
 	$(BIN)/ruff check .
