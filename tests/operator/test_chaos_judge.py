@@ -248,6 +248,14 @@ def test_more_writes_than_a_life_may_cost_are_found() -> None:
     assert found == f"team/one: {allowed + 1} writes, {allowed} are allowed"
 
 
+def test_what_people_do_to_a_run_may_cost_writes() -> None:
+    story = good_life()
+    before = judge.allowed_writes([story.told])
+    story.run(**ENDED, suspend=True)
+    story.history.by_hand("answer-1")
+    assert judge.allowed_writes([story.told]) == before + 4 + 4
+
+
 def audit_line(verb: str, resource: str, name: str, code: int = 200, user: str = USER) -> str:
     reference = {"namespace": "team", "resource": resource, "name": name}
     return json.dumps(

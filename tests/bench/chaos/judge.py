@@ -143,14 +143,15 @@ def allowed_writes(lives: Iterable[RunRecord]) -> int:
     """How many writes the runs of one name may have cost, one after another.
 
     15 in a life, 4 for each time that somebody suspended or resumed it and for each counted
-    failure, and 2 a minute.
+    failure, and 2 a minute. A Job that somebody deletes is as much work as one that fails.
     """
     allowed = 0
     for run in lives:
         toggles = sum(before.suspend != after.suspend for before, after in pairwise(run.versions))
         status = run.last.status if run.last is not None else {}
         failures = int(_at(status, ("shards", "restarts")) or 0)
-        allowed += WRITES + WRITES_FOR_EACH * (toggles + failures)
+        by_hand = sum(job.by_hand for job in run.jobs.values())
+        allowed += WRITES + WRITES_FOR_EACH * (toggles + failures + by_hand)
         allowed += WRITES_A_MINUTE * math.ceil(_minutes(status))
     return allowed
 
