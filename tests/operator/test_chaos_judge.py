@@ -40,9 +40,17 @@ class Story:
         run = {"metadata": self._metadata("one", "run-1"), "spec": {"suspend": suspend}}
         self.history.run(WatchEvent(kind, {**run, "status": status}))
 
-    def job(self, step: str, kind: str = "ADDED", condition: str = "", number: int = 1) -> None:
+    def job(
+        self,
+        step: str,
+        kind: str = "ADDED",
+        condition: str = "",
+        number: int = 1,
+        execution: str = "x",
+    ) -> None:
         metadata = self._metadata(f"one-{step}", f"{step}-{number}")
         metadata["labels"] = {"lmms-eval.io/step": step}
+        metadata["annotations"] = {"lmms-eval.io/execution-digest": execution}
         metadata["ownerReferences"] = [{"uid": "run-1"}]
         conditions = [{"type": condition, "status": "True"}] if condition else []
         document = {"metadata": metadata, "status": {"conditions": conditions}}
@@ -145,6 +153,17 @@ def test_a_step_that_is_done_twice_for_a_reason_is_in_order(
     reason(story)
     story.job("answer", "DELETED")
     story.job("answer", number=2)
+    assert judge.duplicates(story.told) == []
+
+
+def test_a_job_of_a_run_that_was_changed_while_it_was_being_created_is_replaced_in_order() -> None:
+    story = Story()
+    story.run("ADDED")
+    story.run(suspend=True)
+    story.run()
+    story.job("prepare", execution="before")
+    story.job("prepare", "DELETED", execution="before")
+    story.job("prepare", number=2, execution="after")
     assert judge.duplicates(story.told) == []
 
 

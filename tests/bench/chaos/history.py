@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.api_client import WatchEvent
-from evalrun_api.names import STEP_LABEL
+from evalrun_api.names import EXECUTION_ANNOTATION, STEP_LABEL
 
 Doc = dict[str, Any]
 
@@ -58,11 +58,14 @@ class RunRecord:
 
 @dataclass
 class JobRecord:
-    """A Job, from its creation on. step: the label. by_hand: somebody deleted it."""
+    """A Job, from its creation on. step: the label. execution: digest of the run's execution fields
+    that it was made from. by_hand: somebody deleted it.
+    """
 
     name: str
     uid: str
     step: str
+    execution: str = ""
     versions: list[JobVersion] = field(default_factory=list)
     by_hand: bool = False
 
@@ -119,7 +122,12 @@ class History:
         document, metadata = event.object, event.object["metadata"]
         uid, owner = metadata["uid"], metadata["ownerReferences"][0]["uid"]
         if uid not in self._jobs:
-            found = JobRecord(metadata["name"], uid, metadata["labels"][STEP_LABEL])
+            found = JobRecord(
+                metadata["name"],
+                uid,
+                metadata["labels"][STEP_LABEL],
+                (metadata.get("annotations") or {}).get(EXECUTION_ANNOTATION, ""),
+            )
             self._jobs[uid] = found
             run = self.by_uid.get(owner)
             (run.jobs if run is not None else self._waiting[owner])[uid] = found

@@ -45,7 +45,8 @@ def duplicates(run: RunRecord) -> list[str]:
     Two Jobs of the run were at work at the same time: the later one was created before the earlier
     had ended (Complete, Failed) or was gone; one that is being deleted is still at work. Or a
     step's Job was created again, and since it had been created before nobody had suspended or
-    resumed the run, nor deleted the earlier Job by hand.
+    resumed the run, nor deleted the earlier Job by hand; nor was the earlier one made from other
+    execution fields, for a run that somebody changed while its creation was under way.
     """
     found = []
     jobs = sorted((job for job in run.jobs.values() if job.versions), key=lambda job: job.created)
@@ -60,7 +61,8 @@ def duplicates(run: RunRecord) -> list[str]:
         same = [job for job in jobs if job.step == step]
         for first, second in pairwise(same):
             toggled = any(first.created < version < second.created for version in toggles)
-            if not (toggled or first.by_hand):
+            changed = first.execution != second.execution
+            if not (toggled or first.by_hand or changed):
                 found.append(f"{run}: {second.name} was created again for no reason")
     return found
 
