@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 
-from bench.api_client import ApiClient
+from bench.api_client import ApiClient, WatchEvent
 from bench.chaos.history import History, RunRecord
 from evalrun_api import API_VERSION
 from evalrun_api.names import RUN_LABEL
@@ -22,7 +23,7 @@ class Witness:
         self._changed: dict[str, asyncio.Event] = {}
 
     async def run(self) -> None:
-        """Watch until cancelled. Nothing may be there yet."""
+        """Watch until cancelled, from before anything is changed for a second time."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_runs())
             group.create_task(self._watch_jobs())
@@ -49,15 +50,21 @@ class Witness:
         return last is not None and last.ended
 
     async def _watch_runs(self) -> None:
-        async for event in self._api.watch(RUNS, {}):
-            if event.type == "LISTED":
-                self.history.gaps += 1
+        async for event in self._unbroken(RUNS, {}):
             record = self.history.run(event)
             if record.uid in self._changed:
                 self._changed[record.uid].set()
 
     async def _watch_jobs(self) -> None:
-        async for event in self._api.watch(JOBS, {"labelSelector": RUN_LABEL}):
-            if event.type == "LISTED":
-                self.history.gaps += 1
+        async for event in self._unbroken(JOBS, {"labelSelector": RUN_LABEL}):
             self.history.job(event)
+
+    async def _unbroken(self, path: str, query: Mapping[str, str]) -> AsyncIterator[WatchEvent]:
+        """The events of a watch. What is listed after the first of them tells of a gap."""
+        begun = False
+        async for event in self._api.watch(path, query):
+            if event.type == "LISTED":
+                self.history.gaps += begun
+            else:
+                begun = True
+            yield event
