@@ -15,7 +15,7 @@ from evalrun_api.termination import TerminationMessage
 from evalrun_operator import usage
 from evalrun_operator.attempts import Attempt, attempt_of, parse_time
 from evalrun_operator.decisions import Doc, Ledger, Observed
-from evalrun_operator.outcomes import is_deleting, is_finished
+from evalrun_operator.outcomes import is_deleting, is_finished, is_suspended
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.progress import requests_total
 from evalrun_operator.steps import StepKind, job_name
@@ -128,13 +128,22 @@ class Case:
         return int(self.status.get("resumes") or 0) + self.is_resumed
 
     @property
+    def is_stopped_by_a_queue(self) -> bool:
+        """Whether a Job that its queue had admitted is suspended again."""
+        queue = self.status.get("queue") or {}
+        return queue.get("state") in ("Admitted", "Evicted") and any(
+            is_suspended(job) and not is_finished(job) and job["metadata"]["uid"] == queue["job"]
+            for job in self.observed.jobs.values()
+        )
+
+    @property
     def forgiven(self) -> int:
-        """Disruptions up to the last resume, which grants as many again.
+        """Disruptions up to the last resume, which grants as many again; also that of a queue.
 
         The suspension itself ends pods, which may be seen only after the resume, so those that are
         there then are counted with them: as they are seen, or as their Jobs tell of them.
         """
-        if self.is_resumed:
+        if self.is_resumed or self.is_stopped_by_a_queue:
             seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
             going = (job for job in self.observed.jobs.values() if not is_finished(job))
             told = sum(int((job.get("status") or {}).get("active") or 0) for job in going)
