@@ -82,7 +82,7 @@ class OperatorConfig(Document):
     max_ignored_restarts: Positive = Field(
         default=50,
         description="Restarts after disruptions before a run fails, for each of its shards on the "
-        "average. A resume grants as many again.",
+        "average. A resume grants as many again, and so does a queue that stops a run's Job.",
     )
     lease_name: ObjectName = Field(default="lmms-eval-operator", description="Name of the Lease.")
     lease_seconds: Positive = Field(

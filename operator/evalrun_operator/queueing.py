@@ -78,8 +78,16 @@ class Wait:
         return (self.reason, f"{self.message}. {self.remedy}") if self.remedy else None
 
 
+def is_waiting(job: Doc) -> bool:
+    """Whether a Job is suspended, or its queue has just admitted it and it has not begun."""
+    begun = (job.get("status") or {}).get("startTime") and not condition_of(job, "Suspended")
+    return is_suspended(job) or (queue_label(job) is not None and not begun)
+
+
 def wait_in_queue(case: Case, job: Doc, kind: StepKind, fields: Doc) -> Plan:
-    """The Job is suspended: say what it waits for."""
+    """The Job is waiting: say what for."""
+    if not is_suspended(job):
+        return Plan()  # it begins in a moment, which is the next event
     queue = queue_label(job)
     word = case.observed.words.get(job["metadata"]["uid"])
     if queue is None:

@@ -56,6 +56,7 @@ from evalrun_operator.outcomes import (
 from evalrun_operator.queueing import (
     ADMISSION_SECONDS,
     follow,
+    is_waiting,
     seconds_left,
     too_late,
     wait_in_queue,
@@ -267,7 +268,7 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
         decided = _wait_for_the_last_pods(case, job, kind, fields)
     elif condition_of(job, "Failed") is not None:
         decided = give_up(case, job, fields)
-    elif is_suspended(job):
+    elif is_waiting(job):
         decided = wait_in_queue(case, job, kind, fields)
     else:
         decided = _watch(case, job, kind, plan, fields)

@@ -26,6 +26,7 @@ from evalrun_operator.decisions import (
     ReadBenchmarks,
     ReadSnapshot,
     Snapshot,
+    Word,
 )
 from evalrun_operator.reconcile import reconcile
 from evalrun_operator.snapshot import read_config_map
@@ -53,6 +54,7 @@ class Process:
     conflicts: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
+    words: dict[str, Word] = field(default_factory=dict)
     doubt: tuple[Doc, Ledger] | None = None
     written_at: datetime | None = None
     steps: int = 0
@@ -116,6 +118,7 @@ class Process:
             conflicts=frozenset(self.conflicts),
             refused=dict(self.refused),
             gone=self.gone,
+            words=dict(self.words),
         )
 
     def decide(self) -> Plan | None:
