@@ -143,12 +143,13 @@ class Case:
         The suspension itself ends pods, which may be seen only after the resume, so those that are
         there then are counted with them: as they are seen, or as their Jobs tell of them.
         """
-        if self.is_resumed or self.is_stopped_by_a_queue:
-            seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
-            going = (job for job in self.observed.jobs.values() if not is_finished(job))
-            told = sum(int((job.get("status") or {}).get("active") or 0) for job in going)
-            return self.ledger.disruptions + max(seen, told)
-        return int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+        recorded = int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+        if not (self.is_resumed or self.is_stopped_by_a_queue):
+            return recorded
+        seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
+        going = (job for job in self.observed.jobs.values() if not is_finished(job))
+        told = sum(int((job.get("status") or {}).get("active") or 0) for job in going)
+        return max(self.ledger.disruptions + max(seen, told), recorded)
 
     @property
     def last_disruption(self) -> str:

@@ -31,14 +31,14 @@ from cluster.progress import say, step
 
 QUOTA = 4
 RUNS = 20
-LIMITS = (400, 600)
+LIMITS = (300, 500)
 """Documents of a run, in turn."""
-TWO_GPUS = 5
-"""Every so manyth run has two shards."""
+GPUS = ((1, 1), (1, 2), (1, 2), (1, 1), (2, 2))
+"""Shards of a run and GPUs of each, in turn: more than a few never fit together."""
 URGENT = "urgent"
 LOOK_SECONDS = 2.0
-PATIENCE_SECONDS = 2400
-SMALL = {"cpu": "50m", "memory": "2Gi"}
+PATIENCE_SECONDS = 3600
+SMALL = {"cpu": "100m", "memory": "2Gi"}
 """Of every pod: the machine has few processors, and Kueue is to be what bounds the runs."""
 
 Doc = dict[str, Any]
@@ -48,7 +48,7 @@ Doc = dict[str, Any]
 class Seen:
     """What was seen of a run from the outside."""
 
-    shards: int
+    spread: tuple[int, int]
     documents: int
     priority: str = ""
     admitted: float | None = None
@@ -56,6 +56,11 @@ class Seen:
     phases: list[str] = field(default_factory=list)
     preempted: str = ""
     status: Doc = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> int:
+        """How many it needs."""
+        return self.spread[0] * self.spread[1]
 
     def look(self, status: Doc, seconds: float) -> None:
         """Take note of a status."""
@@ -115,7 +120,7 @@ def _space(cluster: Cluster, folder: Path) -> Space:
     Place(cluster, namespace).apply(
         *cluster_queue("gpus", "gpu-nodes", {**much, "nvidia.com/gpu": str(QUOTA)}),
         # Prepare and score: two at a time, which is what the machine can do.
-        *cluster_queue("cpus", "cpu-nodes", {"cpu": "100m", "memory": "1000Gi"}),
+        *cluster_queue("cpus", "cpu-nodes", {"cpu": "200m", "memory": "1000Gi"}),
         queue("gpu", "gpus"),
         queue("cpu", "cpus"),
         priority(URGENT, 1000),
@@ -124,12 +129,13 @@ def _space(cluster: Cluster, folder: Path) -> Space:
 
 
 def _apply(space: Space, name: str, seen: Seen) -> None:
-    pods = {"resources": SMALL}
+    pods, (shards, each) = {"resources": SMALL}, seen.spread
+    spread = {"shards": shards, "acceleratorsPerShard": each, "acceleratorsPerWorker": each}
     space.apply(
         "gpu.yaml",
         name=name,
         benchmarks=[{"benchmarkRef": {"name": "easy-vqa"}, "limit": seen.documents}],
-        parallelism={"shards": seen.shards, "acceleratorsPerShard": 1},
+        parallelism=spread,
         preparePod=pods,
         answerPod=pods,
         scorePod=pods,
@@ -143,11 +149,11 @@ def _apply(space: Space, name: str, seen: Seen) -> None:
 def _work(space: Space, count: int) -> tuple[dict[str, Seen], int]:
     """All runs to their end, and the most GPUs that were held at once.
 
-    The last one is urgent, and comes when all GPUs are taken by runs that have answers.
+    The last one is urgent, and comes while runs that have answers leave too few GPUs for it.
     """
     runs = {
         f"run-{number:02}": Seen(
-            shards=2 if number % TWO_GPUS == TWO_GPUS - 1 else 1,
+            spread=GPUS[number % len(GPUS)],
             documents=LIMITS[number % len(LIMITS)],
         )
         for number in range(count - 1)
@@ -156,15 +162,15 @@ def _work(space: Space, count: int) -> tuple[dict[str, Seen], int]:
         _apply(space, name, seen)
     began, most = time.monotonic(), 0
     urgent: str | None = None
-    while urgent is None or any("completionTime" not in seen.status for seen in runs.values()):
+    while any("completionTime" not in seen.status for seen in runs.values()):
         seconds = time.monotonic() - began
         assert seconds < PATIENCE_SECONDS, space.kubectl("get", "evr,jobs,pods,workloads")
         _look(space, runs, seconds)
         held = _held(space)
         most = max(most, held)
-        if urgent is None and held == QUOTA and _all_answer(runs):
+        if urgent is None and held >= QUOTA - 1 and _some_answer(runs):
             urgent = f"run-{count - 1:02}"
-            runs[urgent] = Seen(2, LIMITS[0], URGENT)
+            runs[urgent] = Seen((1, 2), LIMITS[0], URGENT)
             _apply(space, urgent, runs[urgent])
             say(f"{seconds:.0f} s: {urgent} comes, urgent, for 2 of the {QUOTA} GPUs")
         time.sleep(LOOK_SECONDS)
@@ -185,7 +191,7 @@ def _held(space: Space) -> int:
     """GPUs of the Jobs that Kueue lets work."""
     jobs = json.loads(space.kubectl("get", "jobs", "-l", "lmms-eval.io/step=answer", "-o", "json"))
     return sum(
-        job["spec"]["parallelism"]
+        job["spec"]["parallelism"] * _gpus_of(job["spec"]["template"])
         for job in jobs["items"]
         if not job["spec"].get("suspend")
         and not any(
@@ -195,11 +201,15 @@ def _held(space: Space) -> int:
     )
 
 
-def _all_answer(runs: dict[str, Seen]) -> bool:
-    """Whether every run that holds GPUs has answers."""
+def _gpus_of(template: Doc) -> int:
+    (container,) = template["spec"]["containers"]
+    return int(container["resources"]["limits"]["nvidia.com/gpu"])
+
+
+def _some_answer(runs: dict[str, Seen]) -> bool:
+    """Whether a run that holds GPUs has answers, and not yet all."""
     at_work = [seen.status for seen in runs.values() if seen.status.get("phase") == "Answering"]
-    done = [status.get("progress", {}).get("requestsDone", 0) for status in at_work]
-    return bool(done) and all(done)
+    return any(0 < status.get("progress", {}).get("percent", 0) < 50 for status in at_work)
 
 
 def _report(space: Space, runs: dict[str, Seen], most: int, seconds: float, folder: Path) -> int:
@@ -226,7 +236,7 @@ def _report(space: Space, runs: dict[str, Seen], most: int, seconds: float, fold
             verdict = f"DIFFERS: {str(error)[:300]}"
         stops = status.get("queue", {}).get("evictions", 0)
         print(
-            f"{place:8} {name:8} {seen.priority or '-':8} {seen.shards:4} "
+            f"{place:8} {name:8} {seen.priority or '-':8} {seen.gpus:4} "
             f"{seen.admitted or 0:6.0f}s {status.get('time', {}).get('queue', 0):6}s {stops:5} "
             f"{seen.documents:5} {status.get('answers', {}).get('computed', 0):8} "
             f"{len(space.writes(name)):6}  {status.get('headline')}, {verdict}"

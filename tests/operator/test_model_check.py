@@ -27,6 +27,10 @@ BOUNDS = {
     "two shards, deleted, children first": 0,
     "somebody else's Job": 1,
     "somebody else's ConfigMap": 1,
+    "one Job in a queue": 1,
+    "two shards in a queue": 0,
+    "a deadline in a queue": 1,
+    "in a queue, suspended and resumed": 0,
     "born suspended": 1,
 }
 SMALL = [replace(s, faults=BOUNDS[s.name]) for s in FULL if s.name in BOUNDS]
