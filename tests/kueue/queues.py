@@ -20,7 +20,7 @@ SYSTEM = "lmms-eval-system"
 USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
 CONFIG = {
     "images": {"runner": "registry.example.com/runner:1"},
-    "policy": {"allowInlineStores": True},
+    "policy": {"allowInlineStores": True, "queuePriorityClasses": ["urgent"]},
     "progressSeconds": 1,
 }
 KUEUE = "kueue.x-k8s.io/v1beta2"

@@ -107,7 +107,8 @@ def on_status(ghost: Ghost, before: Doc, after: Doc, jobs: Iterable[Doc]) -> Non
         done = (after.get("progress") or {}).get("requestsDone")
         if done != REQUESTS and not ghost.mishaps:
             raise Violation(COMPLETE, f"requestsDone is {done}")
-    if after.get("phase") == "Failed" and ghost.mishaps < EXCUSE:
+    # A queue may stop and start a Job while nobody looks: then what it ended counts as a mishap.
+    if after.get("phase") == "Failed" and ghost.mishaps + ghost.evictions < EXCUSE:
         raise Violation(CAUSE, _ready(after))
     resumes = int(after.get("resumes") or 0)
     if resumes > ghost.resumes:

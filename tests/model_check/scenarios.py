@@ -119,7 +119,7 @@ FULL = (
     Scenario("somebody else's ConfigMap", CPU, strangers=(("ConfigMap", "trial-plan"),), faults=1),
     Scenario("one Job in a queue", QUEUED, faults=2),
     Scenario("two shards in a queue", QUEUED_TWO, faults=1),
-    Scenario("a deadline in a queue", QUEUED_DEADLINE, faults=2),
+    Scenario("a deadline in a queue", QUEUED_DEADLINE, faults=1),
     Scenario("in a queue, suspended and resumed", QUEUED, (suspend(QUEUED), resume(QUEUED)), 1),
     Scenario("born suspended", {**CPU, "suspend": True}, (resume(CPU),), faults=1),
 )

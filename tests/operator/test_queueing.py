@@ -83,7 +83,8 @@ def at_work(life: Life, name: str = "trial-answer", working: str = "Answering") 
 def test_each_job_waits_in_its_own_queue_suspended_and_unqueued_ones_begin_at_once(
     spec: dict[str, Any], queues: dict[str, str | None]
 ) -> None:
-    life = Life(begin(spec | {"queuePriorityClassName": "high"}))
+    policy = {"queuePriorityClasses": ["high"]}
+    life = Life(begin(spec | {"queuePriorityClassName": "high"}), policy=policy)
     for suffix, queue in queues.items():
         name = f"trial-{suffix}"
         life.until(has_job(name))
@@ -99,6 +100,14 @@ def test_each_job_waits_in_its_own_queue_suspended_and_unqueued_ones_begin_at_on
             admit(life, name)
     life.to_the_end()
     succeeded(life)
+
+
+def test_a_priority_that_the_policy_does_not_list_is_refused() -> None:
+    life = Life(begin(GPU_QUEUE | {"queuePriorityClassName": "high"}))
+    status = life.to_the_end()
+    assert (status["phase"], reason_of(status)) == ("Failed", reasons.INVALID_SPEC.name)
+    assert "spec.queuePriorityClassName: 'high'" in message_of(status)
+    assert life.world.all("Job") == []
 
 
 def test_a_queue_that_admits_at_once_costs_no_write() -> None:
