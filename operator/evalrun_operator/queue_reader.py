@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from evalrun_operator.api_errors import ApiError, NotFound
+from evalrun_operator.api_errors import ApiError
 from evalrun_operator.cluster import Cluster, Resource
 from evalrun_operator.decisions import Doc, Word
 from evalrun_operator.kueue import ABSENT, GROUP, JOB_UID_LABEL, SILENT, job_of, word_of
@@ -136,18 +136,22 @@ class QueueReader:
         try:
             async for workloads, _ in self._cluster.pages(asked, namespace):
                 found |= _by_job(workloads, uids)
-        except NotFound:
-            self._workloads = None  # another version of it, or none any more
+        except ApiError as error:
+            if error.code == 404:
+                self._workloads = None  # another version of it, or none any more
             raise
         return found
 
     async def _find(self) -> Resource | None:
-        """Where Workloads are; None where there is no Kueue."""
-        try:
-            group = await self._cluster.get(Resource("/apis", GROUP), "", "")
-        except NotFound:
+        """Where Workloads are; None where there is no Kueue.
+
+        All groups are read, since a 404 for one of them is not the API server's own word.
+        """
+        groups = (await self._cluster.get(Resource("", "apis"), "", ""))["groups"]
+        found = next((group for group in groups if group["name"] == GROUP), None)
+        if found is None:
             return None
-        return Resource(f"/apis/{group['preferredVersion']['groupVersion']}", "workloads")
+        return Resource(f"/apis/{found['preferredVersion']['groupVersion']}", "workloads")
 
     def _complain(self, text: str) -> None:
         """Once about each fault: it is told in the runs' status as well."""

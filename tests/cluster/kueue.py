@@ -90,7 +90,9 @@ def start(plane: ControlPlane) -> None:
             shutil.copy(plane.folder / "pki" / f"kueue.{ending}", place / f"tls.{ending}")
     plane.kubectl("create", "namespace", NAMESPACE)
     _apply(plane, _definitions(webhooks, plane))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    # kubectl itself fails at one that has no status yet.
+    until("its CRDs", lambda: not plane.kubectl(*established, check=False).returncode, 60)
     config = own / "config.yaml"
     config.write_text(json.dumps(_configuration(own, webhooks, health)))
     # An overlay over /etc that this process alone sees.

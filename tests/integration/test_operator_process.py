@@ -79,8 +79,9 @@ def namespace(api_server: ControlPlane) -> str:
     return api_server.namespace("process")
 
 
-def apply(api_server: ControlPlane, namespace: str, name: str) -> None:
+def apply(api_server: ControlPlane, namespace: str, name: str, **spec: Any) -> None:
     document = {**RUN, "metadata": {"name": name, "namespace": namespace}}
+    document["spec"] = {**RUN["spec"], **spec}
     api_server.kubectl("create", "-f", "-", input=json.dumps(document))
 
 
@@ -229,6 +230,25 @@ def test_a_run_that_is_nested_as_deep_as_can_be_hinders_no_other(
     assert not leader.lines("ERROR")
     runs = f"/apis/lmms-eval.io/v1alpha1/namespaces/{namespace}/evaluationruns"
     api_server.kubectl("delete", "--raw", runs)  # other tests read them all with plain Python
+
+
+def test_a_run_in_a_queue_says_plainly_that_the_cluster_has_no_kueue(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    leader = replicas.start("leader")
+    apply(api_server, namespace, "one", cpuQueueName="cpu")
+
+    def stalled() -> dict[str, Any]:
+        found = get(api_server, namespace, "evaluationrun", "one") or {}
+        conditions = found.get("status", {}).get("conditions", ())
+        return next((c for c in conditions if c["type"] == "Stalled"), {})
+
+    until("it is told", lambda: stalled().get("reason") == "KueueNotInstalled", 20)
+    assert "Install Kueue" in stalled()["message"]
+    assert phase(api_server, namespace, "one") == "Queued"
+    job = get(api_server, namespace, "job", "one-prepare") or {}
+    assert job["spec"]["suspend"] is True
+    assert not leader.lines("ERROR") + leader.lines("WARNING")
 
 
 def test_a_deleted_run_takes_everything_along(

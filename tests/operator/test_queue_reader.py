@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from objects import Doc, job, run
 
-from evalrun_operator.api_errors import ApiError, Forbidden, NotFound
+from evalrun_operator.api_errors import ApiError, Forbidden, Unavailable
 from evalrun_operator.cluster import Cluster, Resource
 from evalrun_operator.decisions import Ledger, RunKey, Word
 from evalrun_operator.kueue import ABSENT, SILENT, word_of
@@ -63,10 +63,13 @@ class Kueue:
         self.installed = True
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Doc:
+        assert f"{resource.base}/{resource.plural}" == "/apis"
         self.looks += 1
-        if not self.installed:
-            raise NotFound("get", 404)
-        return {"preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta2"}}
+        version = {"groupVersion": "kueue.x-k8s.io/v1beta2"}
+        found = [{"name": "kueue.x-k8s.io", "preferredVersion": version}] * self.installed
+        return {
+            "groups": [{"name": "apps", "preferredVersion": {"groupVersion": "apps/v1"}}, *found]
+        }
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[Any]:
         assert resource.base == "/apis/kueue.x-k8s.io/v1beta2"
@@ -213,7 +216,7 @@ def test_another_version_of_kueue_is_found_when_the_old_one_goes() -> None:
     bench = Bench()
     bench.put(1)
     bench.ask()
-    bench.kueue.fault = NotFound("list workloads", 404)
+    bench.kueue.fault = Unavailable("list workloads", 404, "404 page not found")
     bench.ask(10)
     bench.kueue.fault = None
     bench.kueue.workloads = [workload(0, NO_QUOTA)]
