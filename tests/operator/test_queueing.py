@@ -127,6 +127,21 @@ def test_a_queue_that_admits_at_once_costs_no_write() -> None:
     assert free.world.counted_writes == plain.world.counted_writes
 
 
+def test_a_wait_that_is_told_costs_a_status_and_an_event() -> None:
+    life = Life(begin(BOTH))
+    for suffix in ("prepare", "answer", "score"):
+        life.until(has_job(f"trial-{suffix}"))
+        life.until(phase("Queued"))
+        life.world.tick(60)
+        hear(life, f"trial-{suffix}", NO_QUOTA)
+        life.work()
+        admit(life, f"trial-{suffix}")
+    life.to_the_end()
+    succeeded(life)
+    counted = life.world.counted_writes
+    assert len(counted) <= 15 + 3 * 2, counted
+
+
 # Waiting
 
 
