@@ -130,11 +130,24 @@ class Case:
     @property
     def is_stopped_by_a_queue(self) -> bool:
         """Whether a Job that its queue had admitted is suspended again."""
+        queue, job = self._queued_job()
+        stands = job is not None and is_suspended(job) and not is_finished(job)
+        return stands and queue.get("state") in ("Admitted", "Evicted")
+
+    @property
+    def is_started_anew_by_a_queue(self) -> bool:
+        """Whether a queue stopped and started a Job while nobody looked."""
+        queue, job = self._queued_job()
+        if job is None or is_suspended(job) or queue.get("state") != "Admitted":
+            return False
+        started = parse_time((job.get("status") or {}).get("startTime"))
+        return started is not None and started != parse_time(queue.get("since"))
+
+    def _queued_job(self) -> tuple[Doc, Doc | None]:
+        """What the status says of a queue, and the Job that it speaks of, if that is there."""
         queue = self.status.get("queue") or {}
-        return queue.get("state") in ("Admitted", "Evicted") and any(
-            is_suspended(job) and not is_finished(job) and job["metadata"]["uid"] == queue["job"]
-            for job in self.observed.jobs.values()
-        )
+        jobs = self.observed.jobs.values()
+        return queue, next((j for j in jobs if j["metadata"]["uid"] == queue.get("job")), None)
 
     @property
     def forgiven(self) -> int:
@@ -144,6 +157,8 @@ class Case:
         there then are counted with them: as they are seen, or as their Jobs tell of them.
         """
         recorded = int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+        if self.is_started_anew_by_a_queue:
+            return max(self.ledger.disruptions, recorded)  # its pods had to end before that
         if not (self.is_resumed or self.is_stopped_by_a_queue):
             return recorded
         seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)

@@ -9,7 +9,17 @@ from typing import Any
 from unittest import mock
 
 from evalrun_api import reasons
-from evalrun_operator import case, endings, executor, jobs, reconcile, shelf, starting, store
+from evalrun_operator import (
+    case,
+    endings,
+    executor,
+    jobs,
+    queueing,
+    reconcile,
+    shelf,
+    starting,
+    store,
+)
 from evalrun_operator.activity import at_work
 from evalrun_operator.decisions import Plan
 from evalrun_operator.endings import delete, fail
@@ -26,6 +36,7 @@ HURRIED = replace(THREE, faults=2)
 PAUSED = replace(ONE, acts=(scenarios.suspend(scenarios.CPU), scenarios.resume(scenarios.CPU)))
 GOING = Scenario("deleted", scenarios.CPU, (scenarios.DELETE_SLOWLY,), faults=0)
 FOREIGN = Scenario("a stranger", scenarios.GPU, strangers=(("Job", "trial-answer"),), faults=0)
+QUEUED = Scenario("a queue", scenarios.QUEUED, faults=0)
 TIMED = Scenario("a deadline", scenarios.DEADLINE, faults=0)
 KEPT = Scenario("a time to live", scenarios.TTL, faults=0)
 
@@ -73,6 +84,11 @@ def _begin_anyway(found: Any, kind: Any, job: Any, fields: Any, strays: Any) -> 
         return endings.suspend(found, kind, job, fields, strays)
     snapshot = found.observed.snapshot
     return reconcile._begin(found, snapshot, effective_plan(snapshot, found.run), kind, fields)
+
+
+def _stopped_again(fields: Any) -> Any:
+    queue = fields.get("queue") or {}
+    return fields | {"queue": {**queue, "evictions": queue.get("evictions", 0) + 1}}
 
 
 def _begin_at_once(found: Any, job: Any, kind: Any, fields: Any) -> Plan:
@@ -166,6 +182,11 @@ MUTANTS = (
                 ),
             ),
         ),
+    ),
+    Mutant(
+        "takes each look at a queued Job for an eviction",
+        QUEUED,
+        ((reconcile, "follow", _changed(queueing.follow, _stopped_again)),),
     ),
     Mutant("sets no timer", ONE, ((endings, "LOOK_AGAIN_SECONDS", None),)),
     Mutant("waits for ever for a pod", ONE, ((reconcile, "check_start", lambda *_: _idle),)),

@@ -107,8 +107,10 @@ def on_status(ghost: Ghost, before: Doc, after: Doc, jobs: Iterable[Doc]) -> Non
         done = (after.get("progress") or {}).get("requestsDone")
         if done != REQUESTS and not ghost.mishaps:
             raise Violation(COMPLETE, f"requestsDone is {done}")
+    evictions = (after.get("queue") or {}).get("evictions", 0)
     # A queue may stop and start a Job while nobody looks: then what it ended counts as a mishap.
-    if after.get("phase") == "Failed" and ghost.mishaps + ghost.evictions < EXCUSE:
+    unseen = max(ghost.evictions - evictions, 0)
+    if after.get("phase") == "Failed" and ghost.mishaps + unseen < EXCUSE:
         raise Violation(CAUSE, _ready(after))
     resumes = int(after.get("resumes") or 0)
     if resumes > ghost.resumes:
@@ -116,7 +118,6 @@ def on_status(ghost: Ghost, before: Doc, after: Doc, jobs: Iterable[Doc]) -> Non
     told = resumes > int(before.get("resumes") or 0)
     if _forgiven(after) > _forgiven(before) and not (told or ghost.evictions):
         raise Violation(BUDGET, f"{_forgiven(after)} disruptions are forgiven without a resume")
-    evictions = (after.get("queue") or {}).get("evictions", 0)
     if evictions > ghost.evictions and ghost.evictions < MANY:
         raise Violation(ONCE, f"{evictions} evictions are counted of {ghost.evictions}")
     shards = after.get("shards") or {}

@@ -316,6 +316,26 @@ def test_preemptions_use_up_no_budget() -> None:
     assert status["gonePods"]["disruptions"] == 30
 
 
+def test_a_preemption_that_nobody_looked_at_is_counted_and_uses_up_no_budget() -> None:
+    life = Life(begin(THREE | GPU_QUEUE, fates={"answer": [STUCK] * 6}), maxIgnoredRestarts=1)
+    life.until(has_job("trial-answer"))
+    for _ in range(2):
+        at_work(life)
+        life.world.tick(60)  # such a count can wait for its turn to be written
+        life.work()
+        life.world.evict("trial-answer")
+        life.world.tick(2)
+        life.process.see(["Pod"])  # of the Job alone nothing is heard
+        life.world.tick(2)
+        life.process.see(["Pod"])
+        admit(life)
+        life.world.tick(2)
+    status = life.to_the_end()
+    succeeded(life)
+    assert status["queue"]["evictions"] == 2
+    assert status["gonePods"]["disruptions"] == 6
+
+
 def test_the_time_before_each_preemption_counts_against_the_deadline() -> None:
     spec = GPU_QUEUE | {"activeDeadlineSeconds": 200}
     life = at_work(queued(spec, fates={"answer": [STUCK] * 9}))
