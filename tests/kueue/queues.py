@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import urllib.request
@@ -176,8 +175,3 @@ class Place:
             for event in found["items"]
             if event["source"].get("component") == "lmms-eval-operator"
         ]
-
-
-def environment(cluster: Access) -> dict[str, str]:
-    """For a command that talks to the cluster."""
-    return {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
