@@ -152,7 +152,7 @@ def settled(case: Case, job: Doc, fields: Doc) -> Doc:
 
     A suspension counts a Job before it deletes it. One that ends before the delete, or outlives a
     suspension that was taken back, adds what came since. Of one that waits in a queue all is
-    counted, see `queueing.follow`.
+    counted, see `job_queues.follow`.
     """
     if is_suspended(job) and not is_finished(job):
         return {"activeSeconds": int(case.known(fields, "activeSeconds", 0))}

@@ -16,9 +16,9 @@ from evalrun_api.plan import Execution, RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
 from evalrun_api.spec import EXECUTION_FIELDS, EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
+from evalrun_operator.job_queues import queue_labels, queue_of
 from evalrun_operator.owners import owner_reference
 from evalrun_operator.pods import pod_template
-from evalrun_operator.queueing import queue_labels, queue_of
 from evalrun_operator.steps import StepKind, job_name
 
 MAX_SECONDS = 2**31 - 1

@@ -44,6 +44,14 @@ from evalrun_operator.endings import (
     suspend_all,
     suspend_unseen,
 )
+from evalrun_operator.job_queues import (
+    ADMISSION_SECONDS,
+    follow,
+    is_waiting,
+    seconds_left,
+    too_late,
+    wait_in_queue,
+)
 from evalrun_operator.jobs import build_job, effective_plan, is_outdated, plan_digest
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.outcomes import (
@@ -52,14 +60,6 @@ from evalrun_operator.outcomes import (
     is_deleting,
     is_finished,
     is_suspended,
-)
-from evalrun_operator.queueing import (
-    ADMISSION_SECONDS,
-    follow,
-    is_waiting,
-    seconds_left,
-    too_late,
-    wait_in_queue,
 )
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
 from evalrun_operator.snapshot import config_map, config_map_name, digest_with

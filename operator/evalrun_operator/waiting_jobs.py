@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from evalrun_operator.decisions import Doc, RunKey, Word
+from evalrun_operator.job_queues import queue_label
 from evalrun_operator.outcomes import is_deleting, is_finished, is_suspended
-from evalrun_operator.queueing import queue_label
 
 
 class WaitingJob(NamedTuple):

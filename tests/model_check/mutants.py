@@ -13,8 +13,8 @@ from evalrun_operator import (
     case,
     endings,
     executor,
+    job_queues,
     jobs,
-    queueing,
     reconcile,
     shelf,
     starting,
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         "takes each look at a queued Job for an eviction",
         QUEUED,
-        ((reconcile, "follow", _changed(queueing.follow, _stopped_again)),),
+        ((reconcile, "follow", _changed(job_queues.follow, _stopped_again)),),
     ),
     Mutant("sets no timer", ONE, ((endings, "LOOK_AGAIN_SECONDS", None),)),
     Mutant("waits for ever for a pod", ONE, ((reconcile, "check_start", lambda *_: _idle),)),
