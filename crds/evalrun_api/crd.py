@@ -67,6 +67,7 @@ KINDS = (
             Column("ETA", ".status.progress.etaSeconds", "integer"),
             Column("Score", ".status.headline"),
             Column("Trusted", '.status.conditions[?(@.type=="Trusted")].status', wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
             Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),

@@ -52,6 +52,43 @@ class ScrapeSettings(Document):
     concurrency: Positive = Field(default=32, description="Readings at the same time.")
 
 
+class NamespaceCaps(Document):
+    """What is another matter in one namespace."""
+
+    max_active_runs: Positive | None = Field(
+        default=None, description="Instead of caps.maxActiveRuns; no cap when left out."
+    )
+
+
+class Caps(Document):
+    """How much may be at work at the same time. Runs beyond it wait in line.
+
+    A cap lower than what is at work stops nothing: no run begins until there is room again.
+    """
+
+    max_active_runs: Positive | None = Field(
+        default=None,
+        description="Runs of one namespace that are at work at the same time, from their first Job "
+        "to their end; a suspended run that has stopped is not. No cap when left out.",
+    )
+    namespaces: dict[ObjectName, NamespaceCaps] = Field(
+        default_factory=dict, description="What is another matter in some namespaces."
+    )
+    max_pending_pods: Positive | None = Field(
+        default=None,
+        description="Pods of all runs that exist or are about to be created and do not run yet; a "
+        "run counts with all its shards until they run. Beyond it no run begins, but for one that "
+        "is larger than the cap and finds nothing pending. Pods of runs that wait in a queue of "
+        "Kueue (queueName) are excepted. No cap when left out.",
+    )
+
+    @property
+    def any_set(self) -> bool:
+        """Whether anything can make a run wait."""
+        of_runs = (self.max_active_runs, *(own.max_active_runs for own in self.namespaces.values()))
+        return self.max_pending_pods is not None or any(cap is not None for cap in of_runs)
+
+
 class OperatorConfig(Document):
     """The operator's configuration file."""
 
@@ -64,6 +101,7 @@ class OperatorConfig(Document):
         default=None, description="Store of runs that name none."
     )
     policy: Policy = Field(default_factory=Policy, description="What runs may ask for.")
+    caps: Caps = Field(default_factory=Caps, description="How much may be at work at a time.")
     namespaces: list[ObjectName] = Field(
         default_factory=list, description="Namespaces to watch; all when empty."
     )

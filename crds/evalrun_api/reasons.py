@@ -372,6 +372,14 @@ JOB_SUSPENDED = _reason(
     'Resume it (kubectl patch job NAME --type=merge -p \'{"spec":{"suspend":false}}\'). Where '
     "Kueue does that to all Jobs (manageJobsWithoutQueueName), set queueName and cpuQueueName.",
 )
+CAP_REACHED = _reason(
+    "CapReached",
+    ExitCode.RESOURCES,
+    "As much is at work as the administrator allows, so the run waits for its turn; the message "
+    "gives its place in line and what it waits for. The wait counts towards no deadline.",
+    "Nothing to do: it begins by itself. Suspend or delete other runs of the namespace to let it "
+    "begin sooner, or ask the administrator for higher caps.",
+)
 
 # What a command that speaks with a cluster finds.
 CLUSTER_UNAVAILABLE = _reason(

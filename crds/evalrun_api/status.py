@@ -232,6 +232,12 @@ class EvaluationRunStatus(Document):
     )
     phase: Phase | None = Field(default=None, description="One word for people.")
     step: Step | None = Field(default=None, description="Step at work.")
+    queue_position: Count | None = Field(
+        default=None,
+        description="Of a run that waits for an administrator's cap: its place among the waiting "
+        "runs of its namespace, 1 for the next one. Written when it joins them, and again when it "
+        "has halved or doubled.",
+    )
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         default_factory=list,
         description="What holds; for programs.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from evalrun_api import reasons
 from evalrun_api.status import ConditionType
 from evalrun_operator.decisions import Doc
 from evalrun_operator.text import tidy
@@ -70,6 +71,16 @@ def at_work(reason: str, message: str, stalled: tuple[str, str] | None) -> list[
     else:
         verdicts.append(Verdict("Stalled", "False", reason))
     return verdicts
+
+
+def in_line(message: str) -> list[Verdict]:
+    """Of a run that waits for a cap."""
+    reason = reasons.CAP_REACHED.name
+    return [
+        Verdict("Ready", "False", reason, message),
+        Verdict("Reconciling", "True", reason, message),
+        Verdict("Stalled", "False", reason),
+    ]
 
 
 def suspended(stopped: bool, message: str, stalled: tuple[str, str] | None = None) -> list[Verdict]:

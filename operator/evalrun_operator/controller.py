@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_operator.api_errors import ApiError, LeadershipLost, Unavailable
 from evalrun_operator.decisions import Doc, Event, Observed, Plan, RunKey
 from evalrun_operator.executor import Again, Executor
+from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.rush import Rush
 from evalrun_operator.store import Store
@@ -29,6 +31,9 @@ times within moments. Nobody notices so short a wait, and a burst of runs takes 
 RUSH_SETTLE_SECONDS = 2.0
 """The same while runs come in a rush: then their first Jobs come before all words."""
 
+NEXT_SECONDS = 10.0
+"""After which a run is told that it is the next in line. Where a line moves faster, none is."""
+
 DEFECTS_TOLD = 5
 """Failures in a row by a defect of the operator, after which a run's owner is told."""
 
@@ -38,7 +43,8 @@ Reconcile = Callable[[Observed, datetime, OperatorConfig], Plan]
 class Controller:
     """Looks after all runs.
 
-    now: wall clock in UTC. relisted: told that a watch has begun anew.
+    now: wall clock in UTC. relisted: told that a watch has begun anew. gate: where an administrator
+    has set caps.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Controller:
         *,
         now: Callable[[], datetime],
         relisted: Callable[[], None],
+        gate: Gate | None = None,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -63,6 +70,7 @@ class Controller:
         self._rush = rush
         self._now = now
         self._relisted = relisted
+        self._gate = gate
         self._in_a_row: dict[RunKey, int] = {}
         self._defects: dict[RunKey, int] = {}
 
@@ -104,7 +112,7 @@ class Controller:
         """One look at one run. Only the loss of leadership is more than its own affair."""
         run = f"{key.namespace}/{key.name}"
         try:
-            again = await self._step(key)
+            again = await self.step(key)
         except LeadershipLost:
             self._queue.failed(key)
             raise
@@ -132,6 +140,8 @@ class Controller:
         """Say it where the run's owner looks, once, if a run is failed at again and again."""
         self._defects[key] = times = self._defects.get(key, 0) + 1
         run = self._store.run(key)
+        if run is not None and self._gate is not None:
+            self._gate.failed(run["metadata"]["uid"])
         if times == DEFECTS_TOLD and run is not None:
             what = f"the operator fails at this run ({type(error).__name__}) and tries again"
             await self._executor.record(
@@ -150,9 +160,29 @@ class Controller:
         log.warning("looked at %d times in a row", times, extra={"run": str(key)})
         return 1.0
 
-    async def _step(self, key: RunKey) -> float | None:
+    async def step(self, key: RunKey) -> float | None:
+        """Observe, decide, do. Returns and raises as `Executor.execute`."""
+        if self._gate is None:
+            observed = self._store.observe(key)
+            return await self._act(key, observed) if observed is not None else None
+        self._let_in(self._gate)
         observed = self._store.observe(key)
         if observed is None:
             return None
+        waiting = self._gate.ask(observed.run["metadata"]["uid"])
+        try:
+            return await self._act(key, replace(observed, waiting=waiting))
+        finally:
+            self._let_in(self._gate)  # whoever ends or stops makes room
+
+    async def _act(self, key: RunKey, observed: Observed) -> float | None:
         plan = self._reconcile(observed, self._now(), self._config)
+        if self._gate is not None:
+            self._gate.decided(observed.run["metadata"]["uid"], plan)
         return await self._executor.execute(key, observed, plan)
+
+    def _let_in(self, gate: Gate) -> None:
+        for key in gate.let_in():
+            self._queue.add(key)
+        for key in gate.new_heads():
+            self._queue.add(key, after=NEXT_SECONDS)

@@ -103,6 +103,17 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A run waits for an administrator's cap.
+
+    position: 1 for the next run of its namespace. why: place and cap, for a person.
+    """
+
+    position: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that is known around one run.
 
@@ -117,6 +128,8 @@ class Observed:
         likewise, with `DELETE` or `CONTENT` before it. All are tried again, ever more rarely.
     gone: pods that vanished since the last status was written.
     words: what is known of why Jobs wait in their queue, by the Job's uid.
+    waiting: for which place in line the run must not begin, or go on after a suspension; None for
+        one that may, or is at work.
     """
 
     run: Doc
@@ -130,6 +143,7 @@ class Observed:
     refused: Mapping[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
     words: Mapping[str, Word] = field(default_factory=dict)
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +209,8 @@ class Plan:
     status: the whole new status; None when it is as it was.
     urgent: whether the status has to be written now. Progress can wait for its budget.
     requeue_after: seconds after which to look again though nothing happens; None: never.
+    stands_aside: whether the run lacks what a person has to bring before it can begin. It keeps no
+        other one waiting meanwhile.
     """
 
     actions: tuple[Action, ...] = ()
@@ -202,3 +218,4 @@ class Plan:
     urgent: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
+    stands_aside: bool = False

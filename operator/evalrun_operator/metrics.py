@@ -91,9 +91,11 @@ class Metrics:
         self.registry.register(_BuildInfo())
         ProcessCollector(registry=self.registry)
 
-    def watch_store(self, store: Store, queue_depth: Callable[[], int]) -> None:
-        """Tell of the Store's runs and of the queue as well."""
-        self.registry.register(RunCollector(store, queue_depth))
+    def watch_store(
+        self, store: Store, queue_depth: Callable[[], int], in_line: Callable[[], int]
+    ) -> None:
+        """Tell of the Store's runs, of the queue and of the line as well."""
+        self.registry.register(RunCollector(store, queue_depth, in_line))
 
     def count_request(self, verb: str, resource: str, code: str) -> None:
         """A request was answered, or not."""

@@ -23,6 +23,7 @@ from evalrun_operator.cluster import Cluster, find_cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import Doc, Ledger
 from evalrun_operator.executor import Executor
+from evalrun_operator.gate import Gate
 from evalrun_operator.handlers import watch
 from evalrun_operator.lease import Elector, Leadership, steady_clock
 from evalrun_operator.metrics import Metrics
@@ -74,6 +75,7 @@ class Operator:
         self._stop = asyncio.Event()
         self._electing = False
         self.store = Store(_settle, time.monotonic)
+        self.gate = Gate(self.store, config.caps) if config.caps.any_set else None
         self.queue = WorkQueue(loop.time, random.random)
         reading = 1.2 * config.scrape.interval_seconds if config.scrape.enabled else 0.0
         pacing = Pacing(config.progress_seconds, time.monotonic, reading)
@@ -118,6 +120,7 @@ class Operator:
             rush,
             now=utc_now,
             relisted=self.resync.soon,
+            gate=self.gate,
         )
         self.scraper = Scraper(
             self.store,
@@ -148,7 +151,11 @@ class Operator:
         )
         self._config = config
         metrics.leader.set_function(lambda: float(leadership.held))
-        metrics.watch_store(self.store, lambda: self.queue.depth)
+        metrics.watch_store(
+            self.store,
+            lambda: self.queue.depth,
+            lambda: self.gate.in_line if self.gate is not None else 0,
+        )
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT ask to stop. Repeated, since kopf takes them for itself."""

@@ -61,6 +61,7 @@ from evalrun_operator.outcomes import (
     is_finished,
     is_suspended,
 )
+from evalrun_operator.queueing import wait_in_line, waits_still
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
 from evalrun_operator.snapshot import config_map, config_map_name, digest_with
 from evalrun_operator.starting import check_start
@@ -127,6 +128,8 @@ def _decide(case: Case) -> Plan:
     begun = case.status.get("startTime") or case.observed.jobs
     if case.run.spec.suspend and not begun:
         return Plan(status=statuses.suspended(case, stopped=True))
+    if not case.run.spec.suspend and (waiting := waits_still(case)) is not None:
+        return waiting
     name = config_map_name(case.run.metadata.name)
     if f"configmap/{name}" in case.observed.conflicts:
         return fail(case, _name_taken("ConfigMap", name))
@@ -207,6 +210,8 @@ def _take_snapshot(case: Case) -> Plan | tuple[Snapshot, Doc]:
     given = _admitted(case)
     if isinstance(given, Plan):
         return given
+    if case.observed.waiting is not None:
+        return wait_in_line(case, case.observed.waiting, {})
     snapshot, data = given
     return snapshot, config_map(case.document, data)
 
@@ -302,6 +307,8 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
         remaining = deadline - int(case.known(fields, "activeSeconds", 0))
         if remaining <= 0:
             return fail(case, too_late(deadline), **fields)
+    if case.observed.waiting is not None:
+        return wait_in_line(case, case.observed.waiting, fields)
     job = build_job(case.document, case.run, kind, plan, snapshot, case.config, remaining)
     if is_suspended(job):
         # Where quota is free its queue admits it at once, and the wait is not worth a word.

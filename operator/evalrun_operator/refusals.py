@@ -24,7 +24,8 @@ def wait_for_benchmarks(case: Case, absent: list[str]) -> Plan:
     if left <= 0:
         return fail(case, Failure(reason, f"{what}. {reason.remedy}"))
     status = statuses.working(case, "Pending", what, (reason.name, f"{what}. {reason.remedy}"))
-    return Plan(status=status, requeue_after=min(left + 0.1, BENCHMARK_RETRY_SECONDS))
+    again = min(left + 0.1, BENCHMARK_RETRY_SECONDS)
+    return Plan(status=status, requeue_after=again, stands_aside=True)
 
 
 def refused_create(case: Case, name: str) -> Plan | None:
@@ -46,7 +47,8 @@ def _told_first(case: Case, name: str, reason: Reason) -> Plan | None:
         return fail(case, Failure(reason, f"{name}: {text}. {reason.remedy}"))
     if case.is_stalled(reason):
         return None
-    phase: Phase = case.phase if case.phase and not case.is_resumed else "Pending"
+    is_going = case.phase not in (None, "Queued") and not case.is_resumed
+    phase: Phase = case.phase if case.phase and is_going else "Pending"
     stalled = (reason.name, f"{name}: {text}. {reason.remedy}")
     status = statuses.working(case, phase, f"{name}: {text}", stalled)
     return Plan(status=status, requeue_after=LOOK_AGAIN_SECONDS)

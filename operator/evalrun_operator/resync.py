@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from evalrun_operator import memory
 from evalrun_operator.api_errors import ApiError
 from evalrun_operator.cluster import JOBS, PODS, RUNS, Cluster, Resource
+from evalrun_operator.standing import is_told_to_wait
 from evalrun_operator.store import Store
 from evalrun_operator.strip import KINDS, Kind
 from evalrun_operator.work_queue import WorkQueue
@@ -24,6 +25,9 @@ SOON = 10.0
 RETRY, LONGEST_RETRY = 2.0, 60.0
 SPREAD = 30.0
 """Seconds over which finished runs are looked at after a reading, so that new ones don't wait."""
+
+LINE_SPREAD = 300.0
+"""The same of runs that wait in line, each of which may be told its place anew then."""
 
 
 class HistoryChanged(Exception):  # noqa: N818 - a state
@@ -99,7 +103,9 @@ class Resync:
             for namespace in self._namespaces:
                 await self._read_kind(kind, namespace, first)
         for key in self._store.active():
-            self._queue.add(key)
+            # Of those in line there may be thousands, and each might be told its place anew.
+            waits = is_told_to_wait(self._store.run(key))
+            self._queue.add(key, after=LINE_SPREAD * self._random() if waits else 0.0)
         for key in self._store.finished_with_jobs():
             self._queue.add(key, after=SPREAD * self._random())
         memory.give_back()

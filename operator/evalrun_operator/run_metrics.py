@@ -67,11 +67,14 @@ def invalid_by_class(status: Doc, progress: Iterable[Progress] = ()) -> dict[str
 
 
 class RunCollector(Collector):
-    """The series of the Store's runs, and of the queue."""
+    """The series of the Store's runs, of the queue, and of the line before the caps."""
 
-    def __init__(self, store: Store, queue_depth: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, queue_depth: Callable[[], int], in_line: Callable[[], int]
+    ) -> None:
         self._store = store
         self._queue_depth = queue_depth
+        self._in_line = in_line
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the runs."""
@@ -129,4 +132,9 @@ class RunCollector(Collector):
         depth = self._queue_depth()
         yield GaugeMetricFamily(
             "evalrun_operator_queue_depth", "Runs that are due and wait for a worker.", value=depth
+        )
+        yield GaugeMetricFamily(
+            "evalrun_operator_runs_in_line",
+            "Runs that wait for a cap of the administrator's.",
+            value=self._in_line(),
         )

@@ -16,7 +16,8 @@ WITHIN_SECONDS: Final = 1.0
 LATER_SECONDS: Final = 2.0
 """Until the next look at a run of which something was left for later."""
 UNTOLD_SECONDS: Final = 10.0
-"""Since its first Job was created, after which a run is told that it has begun, whatever comes."""
+"""Since its first Job was created, after which a run is told that it has begun, whatever comes; of
+one that waits for a cap, since it was applied."""
 
 
 class Rush:
@@ -58,6 +59,10 @@ def what_cannot_wait(observed: Observed, plan: Plan, now: datetime) -> Sequence[
     for position, action in enumerate(plan.actions, 1):
         if isinstance(action, CreateJob):
             return plan.actions[:position]
+    if observed.waiting is not None and not plan.actions:
+        # Whoever waits for a cap has nothing to lose by hearing of it a little later.
+        applied = parse_time(observed.run["metadata"].get("creationTimestamp"))
+        return () if applied and (now - applied).total_seconds() < UNTOLD_SECONDS else None
     begun = [parse_time(job["metadata"].get("creationTimestamp")) for job in observed.jobs.values()]
     ages = [(now - at).total_seconds() for at in begun if at is not None]
     return () if ages and max(ages) < UNTOLD_SECONDS else None

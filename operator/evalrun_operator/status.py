@@ -34,6 +34,13 @@ def working(
     return _status(case, verdicts, answered=phase == "Scoring", phase=phase, **fields)
 
 
+def in_line(case: Case, message: str, position: int, **fields: Any) -> Doc:
+    """Of a run that waits for a cap. fields: of the status, where they change."""
+    verdicts = conditions.in_line(message)
+    fields |= {"phase": "Queued", "queuePosition": position}
+    return _status(case, verdicts, answered=False, **fields)
+
+
 def suspended(
     case: Case, stopped: bool, stalled: tuple[str, str] | None = None, **fields: Any
 ) -> Doc:
@@ -77,7 +84,7 @@ def failed(case: Case, failure: Failure, **fields: Any) -> Doc:
 
 def refused(document: Doc, failure: Failure, now: Any) -> Doc:
     """Of a run whose spec cannot even be read."""
-    before = document.get("status") or {}
+    before = {k: v for k, v in (document.get("status") or {}).items() if k != "queuePosition"}
     generation = document["metadata"].get("generation") or 0
     verdicts = conditions.failed(failure.reason.name, failure.message)
     return {
@@ -151,6 +158,7 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
         "time": usage.time_status(
             case.ledger, usage.added(before.get("time") or {}, fields.pop("stages", {}))
         ),
+        "queuePosition": None,
         **fields,
         "conditions": conditions.merge(
             before.get("conditions") or (), verdicts, generation, case.now

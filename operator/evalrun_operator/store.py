@@ -16,10 +16,12 @@ from evalrun_operator.kinship import Kinship, Ref
 from evalrun_operator.notes import Notes
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import Held, Shelf, version_of
+from evalrun_operator.standing import JobWithPods
 from evalrun_operator.strip import KINDS, Kind, share, strip
 from evalrun_operator.waiting_jobs import WaitingJobs
 
 Settle = Callable[[Doc], Ledger]
+Family = tuple[Doc, list[JobWithPods]]
 
 
 def has_ended(run: Doc) -> bool:
@@ -31,8 +33,10 @@ class Store:
     """Runs, Jobs and pods by the run that they belong to.
 
     settle: what a pod that is gone contributed, from its last state.
-    clock: seconds that only grow.
+    clock: seconds that only grow. touched: told of the uid of a run around which something changed.
     """
+
+    touched: Callable[[str], None] | None = None
 
     def __init__(self, settle: Settle, clock: Callable[[], float]) -> None:
         self._settle = settle
@@ -103,6 +107,23 @@ class Store:
             gone=notes.gone,
             words=self.waiting.words([job.uid for job in jobs]),
         )
+
+    def key_of(self, run_uid: str) -> RunKey | None:
+        """The name of a run that has not ended."""
+        return self._active.get(run_uid)
+
+    def family(self, run_uid: str) -> Family | None:
+        """A run that has not ended, its Jobs and their pods."""
+        held = self._shelves["EvaluationRun"].get(run_uid)
+        if held is None or run_uid not in self._active:
+            return None
+        jobs, pods = self._shelves["Job"], self._shelves["Pod"]
+        members = []
+        for ref in self._kin.jobs_of(_ref(held)):
+            if (job := jobs.get(ref.uid)) is not None:
+                found = (pods.get(pod.uid) for pod in self._kin.pods_of(ref))
+                members.append(JobWithPods(job.document, [pod.document for pod in found if pod]))
+        return held.document, members
 
     def pods_at_work(self) -> Iterator[Doc]:
         """Running pods of runs that have not ended."""
@@ -245,7 +266,12 @@ class Store:
         """None for a run that has ended or gone: a late answer is none about its successor."""
         return self._notes.setdefault(run_uid, Notes()) if run_uid in self._active else None
 
+    def _touch(self, run_uid: str) -> None:
+        if self.touched is not None and run_uid:
+            self.touched(run_uid)
+
     def _after_run(self, held: Held) -> RunKey:
+        self._touch(held.uid)
         key = RunKey(held.namespace, held.name)
         if has_ended(held.document):
             self._active.pop(held.uid, None)
@@ -265,6 +291,7 @@ class Store:
 
     def _after_job(self, held: Held) -> RunKey | None:
         run_uid = controller_uid(held.document, "EvaluationRun")
+        self._touch(self._kin.run_of_job(_ref(held)).uid)
         self._kin.adopt_job(_ref(held), run_uid)
         if not run_uid:
             return None
@@ -279,6 +306,7 @@ class Store:
         return self._after_child(held, self._kin.run_of_pod(_ref(held))) if job_uid else None
 
     def _after_child(self, held: Held, run: Ref) -> RunKey | None:
+        self._touch(run.uid)
         key = self._key(run)
         if key is not None and run.uid not in self._active:
             held.pack()
@@ -286,15 +314,18 @@ class Store:
 
     def _after_removal(self, kind: Kind, held: Held) -> RunKey | None:
         if kind == "EvaluationRun":
+            self._touch(held.uid)
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
             return RunKey(held.namespace, held.name)
         if kind == "Job":
             run = self._kin.run_of_job(_ref(held))
             self.waiting.forget(held.uid)
+            self._touch(run.uid)
             self._kin.remove_job(_ref(held))
             return self._key(run)
         run = self._kin.run_of_pod(_ref(held))
+        self._touch(run.uid)
         self._progress.pop(held.uid, None)
         key = self._key(run)
         if key is not None and run.uid in self._active:

@@ -82,6 +82,11 @@ class Replica:
         except OSError:
             return {}
 
+    def text(self, path: str) -> str:
+        """The same as it is."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as it:
+            return str(it.read().decode())
+
     def is_role(self, role: str) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         answer = self.ask("/readyz")

@@ -35,6 +35,9 @@ class Pace:
     def wait(self, uid: str, *, is_progress: bool) -> float:
         return HELD if self._holds else 0.0
 
+    def look_again_seconds(self, wait: float, *, is_progress: bool) -> float:
+        return wait
+
     def written(self, uid: str) -> None: ...
 
     def forget(self, uid: str) -> None: ...

@@ -13,12 +13,13 @@ import pytest
 from fake_api import FakeApi
 from objects import job, pod, run
 
-from evalrun_api.operator_config import OperatorConfig
+from evalrun_api.operator_config import Caps, OperatorConfig
 from evalrun_operator.api_errors import LeadershipLost, NotFound, Unavailable
-from evalrun_operator.cluster import Cluster
+from evalrun_operator.cluster import Cluster, Resource
 from evalrun_operator.controller import AT_ONCE, Controller
-from evalrun_operator.decisions import Ledger, Observed, Plan, RunKey
+from evalrun_operator.decisions import CreateJob, Doc, Ledger, Observed, Plan, RunKey
 from evalrun_operator.executor import Executor
+from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.resync import HistoryChanged, Resync
@@ -35,8 +36,10 @@ CONFIG = OperatorConfig.model_validate({"images": {"runner": "r"}, "workers": 4}
 class Loop:
     """A Controller on a FakeApi."""
 
-    def __init__(self, decide: Callable[[Observed], Plan]) -> None:
-        self.api = FakeApi()
+    def __init__(
+        self, decide: Callable[[Observed], Plan], caps: Caps | None = None, api: Any = None
+    ) -> None:
+        self.api = api or FakeApi()
         self.metrics = Metrics()
         self.store = Store(lambda pod: Ledger(), time.monotonic)
         self.queue = WorkQueue(asyncio.get_running_loop().time, lambda: 0.5)
@@ -67,6 +70,7 @@ class Loop:
             Rush(time.monotonic, lambda: self.queue.is_crowded),
             now=lambda: NOW,
             relisted=self._relist,
+            gate=Gate(self.store, caps) if caps is not None else None,
         )
 
     def _relist(self) -> None:
@@ -92,6 +96,68 @@ class Loop:
 
 def play(scene: Callable[[], Any]) -> None:
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+class SlowApi(FakeApi):
+    """Creates take a while, in which others are in hand; it counts those that were ever there."""
+
+    async def create(self, resource: Resource, namespace: str, document: Doc) -> Doc:
+        await asyncio.sleep(0.02)
+        return await super().create(resource, namespace, document)
+
+    def jobs(self) -> list[str]:
+        return [name for kind, _, name in self.objects if kind == "jobs"]
+
+
+def begin(observed: Observed) -> Plan:
+    """Create the Job of a run that may begin and has none."""
+    metadata = observed.run["metadata"]
+    if observed.waiting is not None or observed.jobs or observed.run.get("status"):
+        return Plan()
+    created = job(f"{metadata['name']}-run", owner=metadata["uid"])
+    created["metadata"]["labels"]["lmms-eval.io/run"] = metadata["name"]
+    del created["metadata"]["uid"]
+    return Plan(actions=(CreateJob(created),))
+
+
+def test_workers_that_look_at_the_same_time_exceed_no_cap_and_go_on_when_there_is_room() -> None:
+    async def scene() -> None:
+        api = SlowApi()
+        loop = Loop(begin, Caps(max_active_runs=2), api)
+        for number in range(8):
+            loop.add(f"r{number}")
+        working = asyncio.create_task(loop.controller.run())
+        await asyncio.sleep(0.01)
+        loop.add("older")  # by its name; the first two are in hand, and no Job of theirs is there
+        await asyncio.sleep(0.3)
+        assert api.jobs() == ["r0-run", "r1-run"]
+        ended = api.objects[("evaluationruns", "team", "r0")]
+        ended = api.add("evaluationruns", {**ended, "status": {"completionTime": "x"}})
+        loop.controller.on_event("EvaluationRun", "MODIFIED", ended)
+        gone = api.objects[("evaluationruns", "team", "r1")]
+        loop.controller.on_event("EvaluationRun", "DELETED", gone)
+        await asyncio.sleep(0.3)
+        assert api.jobs() == ["r0-run", "r1-run", "older-run", "r2-run"]
+        loop.queue.close()
+        await working
+
+    play(scene)
+
+
+def test_a_run_that_is_failed_at_again_and_again_keeps_nobody_waiting() -> None:
+    def decide(observed: Observed) -> Plan:
+        if observed.run["metadata"]["name"] == "bad":
+            raise ZeroDivisionError
+        return begin(observed)
+
+    async def scene() -> None:
+        api = SlowApi()
+        loop = Loop(decide, Caps(max_active_runs=1), api)
+        loop.add("bad")
+        loop.add("good")
+        await loop.until(lambda: api.jobs() == ["good-run"])
+
+    play(scene)
 
 
 def test_a_run_that_makes_the_decision_fail_stops_no_other(

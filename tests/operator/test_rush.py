@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from objects import job, run
 
-from evalrun_operator.decisions import CreateConfigMap, CreateJob, DeleteJob, Observed, Plan
+from evalrun_operator.decisions import (
+    CreateConfigMap,
+    CreateJob,
+    DeleteJob,
+    Observed,
+    Plan,
+    ReadBenchmarks,
+    Waiting,
+)
 from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, what_cannot_wait
 
 pytestmark = pytest.mark.decisions
@@ -73,6 +81,17 @@ def test_of_a_run_that_has_just_begun_all_can_wait_but_not_for_long() -> None:
     plan = Plan(actions=(KEEP,), status=STATUS)
     assert what_cannot_wait(begun(1), plan, NOW) == ()
     assert what_cannot_wait(begun(UNTOLD_SECONDS), plan, NOW) is None
+
+
+def test_that_a_run_waits_for_a_cap_can_wait_but_not_for_long() -> None:
+    document = run()
+    document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    waits = Observed(run=document, waiting=Waiting(3, "3rd in line"))
+    plan = Plan(status={"phase": "Queued"})
+    assert what_cannot_wait(waits, plan, NOW) == ()
+    assert what_cannot_wait(waits, plan, NOW + timedelta(seconds=UNTOLD_SECONDS)) is None
+    reading = Plan(actions=(ReadBenchmarks(("shapes",)),))
+    assert what_cannot_wait(waits, reading, NOW) is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def told(metrics: Metrics) -> str:
 def test_series_of_a_run_vanish_with_its_end() -> None:
     metrics = Metrics()
     store = Store(lambda pod: Ledger(), time.monotonic)
-    metrics.watch_store(store, lambda: 3)
+    metrics.watch_store(store, lambda: 3, lambda: 2)
     progress = {"requestsDone": 3, "requestsTotal": 12}
     store.put("EvaluationRun", run(phase="Answering", progress=progress))
     store.put("Job", job())
@@ -52,6 +52,7 @@ def test_series_of_a_run_vanish_with_its_end() -> None:
     assert 'evalrun_run_progress_ratio{namespace="team",run="one"} 0.25' in before
     assert 'evalrun_run_requests_per_second{namespace="team",run="one"} 2.5' in before
     assert "evalrun_operator_queue_depth 3.0" in before
+    assert "evalrun_operator_runs_in_line 2.0" in before
     store.put("EvaluationRun", run(version=9, **ENDED))
     after = told(metrics)
     assert 'run="one"' not in after
@@ -72,7 +73,7 @@ def test_an_end_is_counted_with_its_reason_and_duration() -> None:
 def test_what_runs_took_is_told_while_they_work_and_summed_when_they_end() -> None:
     metrics = Metrics()
     store = Store(lambda pod: Ledger(), time.monotonic)
-    metrics.watch_store(store, lambda: 0)
+    metrics.watch_store(store, lambda: 0, lambda: 0)
     usage = {"gpuSeconds": "900", "gpuIdleSeconds": "90", "cost": "1.50"}
     usage |= {"judgeRequests": 12, "judgeCost": "0.2500"}
     took: Doc = {"usage": usage, "shards": {"workerRestarts": 2}}

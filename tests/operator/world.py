@@ -362,6 +362,7 @@ class World:
             {
                 "metadata": {
                     "name": f"{job['metadata']['name']}-{index}-{self.version}",
+                    "namespace": job["metadata"]["namespace"],
                     "labels": dict(template["metadata"]["labels"]),
                     "annotations": annotations,
                     "ownerReferences": [reference],
