@@ -145,6 +145,15 @@ cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8
 cluster-parts: $(STAMP) ## Get all that the tests with a cluster need: its tools and the images
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools images
 
+.PHONY: kueue-tools
+kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 minutes of Go compiling)
+	@$(CLUSTER) kueue
+
+.PHONY: kueue-e2e
+kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-tools ## Show runs in the real Kueue's queues: 20 share 4 GPUs, one is preempted (20 minutes; ARGS="--runs 8" for less)
+	CI=true $(BIN)/pytest -q -p no:cacheprovider -m kueue tests/kueue
+	PYTHONPATH=tests:tests/kueue $(BIN)/python tests/kueue/e2e.py $(ARGS)
+
 .PHONY: images
 images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
 	@$(CLUSTER) images

@@ -24,6 +24,11 @@ PLAN_DIGEST_ANNOTATION: Final = "lmms-eval.io/plan-digest"
 EXECUTION_ANNOTATION: Final = "lmms-eval.io/execution-digest"
 """On a run's Jobs: sha256 of the spec's fields that may change while the run is suspended."""
 
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+"""On Jobs that wait for Kueue: the LocalQueue. Kueue reads it, and may itself have set it."""
+QUEUE_PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
+"""On the same Jobs: a WorkloadPriorityClass."""
+
 CONTAINER: Final = "runner"
 RUNNER_PATH: Final = "/opt/evalrun/bin/evalrun-runner"
 """Where an image has its runner. Not left to the image's entry point and PATH, which a run's

@@ -120,7 +120,7 @@ class OperatorConfig(Document):
     max_ignored_restarts: Positive = Field(
         default=50,
         description="Restarts after disruptions before a run fails, for each of its shards on the "
-        "average. A resume grants as many again.",
+        "average. A resume grants as many again, and so does a queue that stops a run's Job.",
     )
     node_loss_seconds: Annotated[int, Field(ge=10)] | None = Field(
         default=None,

@@ -43,6 +43,11 @@ class Policy(Document):
     priority_classes: Names = Field(
         default_factory=list, description="Priority classes that pods may have."
     )
+    queue_priority_classes: Names = Field(
+        default_factory=list,
+        description="Kueue's WorkloadPriorityClasses that runs may name: whose is higher may stop "
+        "others' work.",
+    )
     schedulers: Names = Field(default_factory=list, description="Schedulers that pods may name.")
     runtime_classes: Names = Field(
         default_factory=list, description="Runtime classes that pods may name."
@@ -104,6 +109,11 @@ def cluster_faults(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:
         settings = getattr(spec, name)
         if settings is not None:
             faults += _pod_faults(f"spec.{to_camel(name)}", settings, policy)
+    faults += _unlisted(
+        "spec.queuePriorityClassName",
+        spec.queue_priority_class_name,
+        policy.queue_priority_classes,
+    )
     if spec.model.source.endpoint is not None and not policy.allow_endpoints:
         faults.append(Fault("spec.model.source.endpoint", _REFUSED, "Ask the administrator"))
     if spec.evaluation.judge is not None and not policy.allow_endpoints:
@@ -142,7 +152,12 @@ def _pod_faults(where: str, settings: PodSettings, policy: Policy) -> list[Fault
         ("runtimeClassName", settings.runtime_class_name, policy.runtime_classes),
     )
     for field, value, allowed in named:
-        if value is not None and value not in allowed:
-            listed = f"Allowed: {', '.join(allowed)}" if allowed else "Leave it out"
-            faults.append(Fault(f"{where}.{field}", f"{value!r}: {_REFUSED}", listed))
+        faults += _unlisted(f"{where}.{field}", value, allowed)
     return faults
+
+
+def _unlisted(where: str, value: str | None, allowed: Names) -> list[Fault]:
+    if value is None or value in allowed:
+        return []
+    listed = f"Allowed: {', '.join(allowed)}" if allowed else "Leave it out"
+    return [Fault(where, f"{value!r}: {_REFUSED}", listed)]

@@ -343,6 +343,36 @@ BENCHMARK_NOT_FOUND = _reason(
     "A Benchmark that the run refers to is not in its namespace.",
     "Apply the Benchmark, then the run again.",
 )
+KUEUE_NOT_INSTALLED = _reason(
+    "KueueNotInstalled",
+    ExitCode.INVALID,
+    "The run names a queue, and the cluster has no Kueue, so nobody will ever admit its Job.",
+    "Install Kueue (https://kueue.sigs.k8s.io), or set suspend: true, remove the queue's name from "
+    "the spec, and set suspend: false.",
+)
+QUEUE_UNUSABLE = _reason(
+    "QueueUnusable",
+    ExitCode.INVALID,
+    "Kueue cannot admit the Job from its queue: the LocalQueue or its ClusterQueue does not exist, "
+    "is stopped or incomplete, or the Job's Workload was deactivated.",
+    "Correct what the message names (kubectl get localqueues; kubectl describe workload); to use "
+    "another queue, set suspend: true, change queueName, and set suspend: false.",
+)
+NOT_QUEUED = _reason(
+    "NotQueued",
+    ExitCode.INVALID,
+    "Kueue is installed and has made no Workload of the Job: it does not run, does not look after "
+    "Jobs in this namespace, or refuses this one.",
+    "Read the Job's events (kubectl describe job), and check Kueue's configuration "
+    "(integrations.frameworks has batch/job, managedJobsNamespaceSelector) and that it runs.",
+)
+JOB_SUSPENDED = _reason(
+    "JobSuspended",
+    ExitCode.INVALID,
+    "Somebody else than the operator suspended a Job of the run that waits in no queue.",
+    'Resume it (kubectl patch job NAME --type=merge -p \'{"spec":{"suspend":false}}\'). Where '
+    "Kueue does that to all Jobs (manageJobsWithoutQueueName), set queueName and cpuQueueName.",
+)
 CAP_REACHED = _reason(
     "CapReached",
     ExitCode.RESOURCES,

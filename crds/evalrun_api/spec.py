@@ -11,6 +11,7 @@ from evalrun_api.document import (
     JsonValue,
     ObjectName,
     PlainValue,
+    QueueName,
     RunName,
     ShortText,
     TaskName,
@@ -291,6 +292,9 @@ EXECUTION_FIELDS = (
     "startDeadlineSeconds",
     "stallSeconds",
     "retryLimit",
+    "queueName",
+    "cpuQueueName",
+    "queuePriorityClassName",
 )
 """Of the spec: what may change while the run is suspended."""
 
@@ -368,6 +372,21 @@ class EvaluationRunSpec(Document):
     )
     retry_limit: Annotated[int, Field(ge=0, le=100)] = Field(
         default=3, description="Failures that each shard may have."
+    )
+    queue_name: QueueName | None = Field(
+        default=None,
+        description="Kueue's LocalQueue that the Job which answers waits in, and so its "
+        "accelerators. Without it the Job begins at once.",
+    )
+    cpu_queue_name: QueueName | None = Field(
+        default=None,
+        description="LocalQueue of the Jobs that hold no accelerators: prepare and score. They "
+        "hold no quota of queueName, nor wait in it. Without it they begin at once.",
+    )
+    queue_priority_class_name: QueueName | None = Field(
+        default=None,
+        description="Kueue's WorkloadPriorityClass of the queued Jobs: who is admitted first, and "
+        "who is preempted. Left out, it is the pods' priorityClassName that counts.",
     )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="When Jobs and pods of a finished run are deleted."

@@ -126,7 +126,7 @@ class ResultsStatus(Document):
 class StageSeconds(Document):
     """Where the time went, in whole seconds."""
 
-    queue: Count = Field(default=0, description="Waiting for admission.")
+    queue: Count = Field(default=0, description="Waiting for a queue's quota.")
     start: Count = Field(default=0, description="Scheduling, pulling, importing.")
     load: Count = Field(default=0, description="Loading weights.")
     decode: Count = Field(default=0, description="Decoding media, without answering meanwhile.")
@@ -158,6 +158,20 @@ class CountedJob(Document):
     until: datetime = Field(description="Up to when its time is part of activeSeconds.")
 
 
+class QueueStatus(Document):
+    """Where the Job at work stands with Kueue."""
+
+    name: Annotated[str, StringConstraints(max_length=63)] = Field(description="LocalQueue.")
+    state: Literal["Waiting", "Admitted", "Evicted"] = Field(
+        description="Waiting: not admitted yet. Evicted: it was, and waits to be admitted again."
+    )
+    since: datetime = Field(description="Since when.")
+    job: Annotated[str, StringConstraints(max_length=64)] = Field(description="uid of the Job.")
+    evictions: Count = Field(
+        default=0, description="How often a queue took its quota back, over all Jobs of the run."
+    )
+
+
 class UsageStatus(Document):
     """What the run cost."""
 
@@ -184,18 +198,9 @@ class ProvenanceStatus(Document):
 
 
 OUTCOME = (
-    *(
-        "phase",
-        "queuePosition",
-        "step",
-        "conditions",
-        "startTime",
-        "completionTime",
-        "planDigest",
-        "activeSeconds",
-    ),
+    *("phase", "step", "conditions", "startTime", "completionTime", "planDigest", "activeSeconds"),
     *("model", "benchmarks", "headline", "progress", "shards", "resumes", "answers", "scores"),
-    *("results", "usage", "gonePods", "countedJob", "provenance", "time"),
+    *("results", "usage", "gonePods", "countedJob", "provenance", "time", "queue", "queuePosition"),
 )
 """What never changes once a run has ended: all but the generation that was seen."""
 
@@ -288,6 +293,9 @@ class EvaluationRunStatus(Document):
     )
     counted_job: CountedJob | None = Field(
         default=None, description="The Job that a suspension stopped, as far as it was counted."
+    )
+    queue: QueueStatus | None = Field(
+        default=None, description="Where the Job at work stands with Kueue, if it is queued."
     )
     provenance: ProvenanceStatus | None = Field(
         default=None, description="What the scores rest on."

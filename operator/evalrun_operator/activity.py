@@ -17,9 +17,16 @@ def at_work(
     message: str,
     fields: Doc,
     stalled: tuple[str, str] | None = None,
+    queued: str | None = None,
 ) -> Doc:
-    """The status of a run whose step is at work. stalled: reason and message."""
+    """The status of a run whose step is at work. stalled: reason and message.
+
+    queued: why its Job waits in a queue instead, in one word.
+    """
     phase: Phase = _phase_of_all(case) if kind is ALL else kind.phase
+    if queued is not None:
+        fields = {"reason": queued, **fields}
+        phase = "Queued"
     begun = case.status.get("startTime") or timestamp(case.now)
     fields = {"step": kind.step, "startTime": begun, **fields}
     return statuses.working(case, phase, message, stalled, **fields)

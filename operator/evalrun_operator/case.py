@@ -15,7 +15,7 @@ from evalrun_api.termination import TerminationMessage
 from evalrun_operator import usage
 from evalrun_operator.attempts import Attempt, attempt_of, parse_time
 from evalrun_operator.decisions import Doc, Ledger, Observed
-from evalrun_operator.outcomes import is_deleting, is_finished
+from evalrun_operator.outcomes import is_deleting, is_finished, is_suspended
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.progress import requests_total
 from evalrun_operator.steps import StepKind, job_name
@@ -128,18 +128,43 @@ class Case:
         return int(self.status.get("resumes") or 0) + self.is_resumed
 
     @property
+    def is_stopped_by_a_queue(self) -> bool:
+        """Whether a Job that its queue had admitted is suspended again."""
+        queue, job = self._queued_job()
+        stands = job is not None and is_suspended(job) and not is_finished(job)
+        return stands and queue.get("state") in ("Admitted", "Evicted")
+
+    @property
+    def is_started_anew_by_a_queue(self) -> bool:
+        """Whether a queue stopped and started a Job while nobody looked."""
+        queue, job = self._queued_job()
+        if job is None or is_suspended(job) or queue.get("state") != "Admitted":
+            return False
+        started = parse_time((job.get("status") or {}).get("startTime"))
+        return started is not None and started != parse_time(queue.get("since"))
+
+    def _queued_job(self) -> tuple[Doc, Doc | None]:
+        """What the status says of a queue, and the Job that it speaks of, if that is there."""
+        queue = self.status.get("queue") or {}
+        jobs = self.observed.jobs.values()
+        return queue, next((j for j in jobs if j["metadata"]["uid"] == queue.get("job")), None)
+
+    @property
     def forgiven(self) -> int:
-        """Disruptions up to the last resume, which grants as many again.
+        """Disruptions up to the last resume, which grants as many again; also that of a queue.
 
         The suspension itself ends pods, which may be seen only after the resume, so those that are
         there then are counted with them: as they are seen, or as their Jobs tell of them.
         """
-        if self.is_resumed:
-            seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
-            going = (job for job in self.observed.jobs.values() if not is_finished(job))
-            told = sum(int((job.get("status") or {}).get("active") or 0) for job in going)
-            return self.ledger.disruptions + max(seen, told)
-        return int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+        recorded = int((self.status.get("gonePods") or {}).get("forgiven") or 0)
+        if self.is_started_anew_by_a_queue:
+            return max(self.ledger.disruptions, recorded)  # its pods had to end before that
+        if not (self.is_resumed or self.is_stopped_by_a_queue):
+            return recorded
+        seen = sum(attempt.state in ("Waiting", "Running") for attempt in self.attempts)
+        going = (job for job in self.observed.jobs.values() if not is_finished(job))
+        told = sum(int((job.get("status") or {}).get("active") or 0) for job in going)
+        return max(self.ledger.disruptions + max(seen, told), recorded)
 
     @property
     def last_disruption(self) -> str:

@@ -60,16 +60,16 @@ def merge(
     return list(conditions.values())
 
 
-def at_work(phase: str, message: str, stalled: tuple[str, str] | None) -> list[Verdict]:
+def at_work(reason: str, message: str, stalled: tuple[str, str] | None) -> list[Verdict]:
     """Of a run that is under way. stalled: reason and message, when only a person can help."""
     verdicts = [
-        Verdict("Ready", "False", phase, message),
-        Verdict("Reconciling", "True", phase, message),
+        Verdict("Ready", "False", reason, message),
+        Verdict("Reconciling", "True", reason, message),
     ]
     if stalled is not None:
         verdicts.append(Verdict("Stalled", "True", *stalled))
     else:
-        verdicts.append(Verdict("Stalled", "False", phase))
+        verdicts.append(Verdict("Stalled", "False", reason))
     return verdicts
 
 

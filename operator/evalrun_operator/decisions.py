@@ -86,6 +86,24 @@ class Ledger:
         return Ledger(**numbers, stages={name: spent for name, spent in stages.items() if spent})
 
 
+Meaning = Literal["Pending", "Evicted", "Unusable", "Silent", "Absent", "Unreadable"]
+
+
+@dataclass(frozen=True)
+class Word:
+    """What is known of why a Job waits.
+
+    meaning: Pending: it is in line. Evicted: it was at work before, and `reason` says why it no
+    longer is. Unusable: it will never be admitted as things are. Silent: Kueue has made no Workload
+    of it. Absent: the cluster has no Kueue. Unreadable: its Workload could not be read.
+    text: Kueue's own words, or the API server's; may be empty.
+    """
+
+    meaning: Meaning
+    text: str = ""
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A run waits for an administrator's cap.
@@ -112,6 +130,7 @@ class Observed:
         read likewise, with `DELETE`, `END` or `CONTENT` before it. All are tried again, ever more
         rarely.
     gone: pods that vanished since the last status was written.
+    words: what is known of why Jobs wait in their queue, by the Job's uid.
     waiting: for which place in line the run must not begin, or go on after a suspension; None for
         one that may, or is at work.
     known_seconds: how long ago this process had first read all there is. What it has not seen by
@@ -129,6 +148,7 @@ class Observed:
     conflicts: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
+    words: Mapping[str, Word] = field(default_factory=dict)
     waiting: Waiting | None = None
     known_seconds: float = math.inf
 

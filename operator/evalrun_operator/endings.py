@@ -12,7 +12,14 @@ from evalrun_operator.case import Case
 from evalrun_operator.conditions import timestamp
 from evalrun_operator.decisions import DELETE, Action, DeleteJob, Doc, Ledger, Plan
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
-from evalrun_operator.outcomes import Failure, ended_at, failure_of, is_deleting, is_finished
+from evalrun_operator.outcomes import (
+    Failure,
+    ended_at,
+    failure_of,
+    is_deleting,
+    is_finished,
+    is_suspended,
+)
 from evalrun_operator.steps import StepKind
 from evalrun_operator.summary import results_status
 
@@ -148,8 +155,11 @@ def settled(case: Case, job: Doc, fields: Doc) -> Doc:
     """What the end of a Job adds to the run's time: counted once, with the change it comes with.
 
     A suspension counts a Job before it deletes it. One that ends before the delete, or outlives a
-    suspension that was taken back, adds what came since.
+    suspension that was taken back, adds what came since. Of one that waits in a queue all is
+    counted, see `job_queues.follow`.
     """
+    if is_suspended(job) and not is_finished(job):
+        return {"activeSeconds": int(case.known(fields, "activeSeconds", 0))}
     begun = parse_time((job.get("status") or {}).get("startTime"))
     until = ended_at(job) or case.now
     before = case.counted_until(job)

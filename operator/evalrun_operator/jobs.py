@@ -16,6 +16,7 @@ from evalrun_api.plan import Execution, RunPlan
 from evalrun_api.reasons import PERMANENT, ExitCode
 from evalrun_api.spec import EXECUTION_FIELDS, EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
+from evalrun_operator.job_queues import queue_labels, queue_of
 from evalrun_operator.owners import owner_reference
 from evalrun_operator.pods import pod_template
 from evalrun_operator.steps import StepKind, job_name
@@ -134,6 +135,9 @@ def build_job(
         }
     else:
         spec |= {"completions": 1, "parallelism": 1, "backoffLimit": retries}
+    queue = queue_of(run.spec, kind, plan)
+    if queue is not None:
+        spec["suspend"] = True  # Kueue's from now on
     if remaining_seconds is not None:
         spec["activeDeadlineSeconds"] = min(max(remaining_seconds, 1), MAX_SECONDS)
     return {
@@ -142,7 +146,7 @@ def build_job(
         "metadata": {
             "name": job_name(name, kind),
             "namespace": run.metadata.namespace,
-            "labels": labels,
+            "labels": labels | queue_labels(run.spec, queue),
             "annotations": {
                 PLAN_DIGEST_ANNOTATION: snapshot.digest,
                 EXECUTION_ANNOTATION: execution_digest(run),

@@ -28,6 +28,7 @@ from evalrun_operator.handlers import watch
 from evalrun_operator.lease import Elector, Leadership, steady_clock
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
+from evalrun_operator.queue_reader import QueueReader
 from evalrun_operator.reconcile import reconcile
 from evalrun_operator.resync import Resync
 from evalrun_operator.rush import Rush
@@ -129,6 +130,14 @@ class Operator:
             random=random.random,
             beat=partial(self._pulse.beat, "scrape"),
         )
+        self.queue_reader = QueueReader(
+            cluster,
+            self.store.waiting,
+            self.queue,
+            namespaces=config.namespaces,
+            clock=time.monotonic,
+            beat=partial(self._pulse.beat, "queues"),
+        )
         self.watches = Watches(
             partial(
                 watch,
@@ -184,6 +193,8 @@ class Operator:
             memory.settle()
             working = asyncio.create_task(self.controller.run(), name="workers")
             parts.append(asyncio.create_task(self.watches.run(), name="watches"))
+            self._pulse.expect("queues", STANDSTILL_SECONDS)
+            parts.append(asyncio.create_task(self.queue_reader.run(), name="queues"))
             if self._config.scrape.enabled:
                 self._pulse.expect("scrape", max(60.0, 5.0 * self._config.scrape.interval_seconds))
                 parts.append(asyncio.create_task(self.scraper.run(), name="scrape"))

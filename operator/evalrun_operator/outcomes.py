@@ -48,6 +48,11 @@ def is_finished(job: Doc) -> bool:
     return condition_of(job, "Complete") is not None or condition_of(job, "Failed") is not None
 
 
+def is_suspended(job: Doc) -> bool:
+    """Whether the Job may have no pods now: it waits in a queue, or somebody suspended it."""
+    return bool((job.get("spec") or {}).get("suspend"))
+
+
 def is_deleting(job: Doc) -> bool:
     """Whether the Job is being deleted."""
     return bool(job["metadata"].get("deletionTimestamp"))

@@ -44,10 +44,24 @@ from evalrun_operator.endings import (
     suspend_all,
     suspend_unseen,
 )
+from evalrun_operator.job_queues import (
+    ADMISSION_SECONDS,
+    follow,
+    is_waiting,
+    seconds_left,
+    too_late,
+    wait_in_queue,
+)
 from evalrun_operator.jobs import build_job, effective_plan, is_outdated, plan_digest
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
 from evalrun_operator.node_loss import end_lost_pods
-from evalrun_operator.outcomes import Failure, condition_of, is_deleting, is_finished
+from evalrun_operator.outcomes import (
+    Failure,
+    condition_of,
+    is_deleting,
+    is_finished,
+    is_suspended,
+)
 from evalrun_operator.queueing import wait_in_line, waits_still
 from evalrun_operator.refusals import refused_create, unreadable, wait_for_benchmarks
 from evalrun_operator.snapshot import config_map, config_map_name, digest_with
@@ -239,13 +253,17 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
             break
         after = following(kinds, kind)
         if after is None:
+            fields |= follow(case, job, fields)
             return conclude(case, kind, job, fields)
         wait = evidence_missing(case, job)
         if wait is not None:
             return wait
+        fields |= follow(case, job, fields)
         fields |= settled(case, job, fields)
         kind = after
         fields["step"] = kind.step
+    if job is not None and not is_deleting(job):
+        fields |= follow(case, job, fields)
     strays = tuple(delete(other) for other in case.active_jobs() if other is not job)
     if case.run.spec.suspend:
         return suspend(case, kind, job, fields, strays)
@@ -264,6 +282,8 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
         decided = _wait_for_the_last_pods(case, job, kind, fields)
     elif condition_of(job, "Failed") is not None:
         decided = give_up(case, job, fields)
+    elif is_waiting(job):
+        decided = wait_in_queue(case, job, kind, fields)
     else:
         decided = _watch(case, job, kind, plan, fields)
     return replace(decided, actions=(*decided.actions, *strays))
@@ -295,12 +315,13 @@ def _begin(case: Case, snapshot: Snapshot, plan: RunPlan, kind: StepKind, fields
     if deadline is not None:
         remaining = deadline - int(case.known(fields, "activeSeconds", 0))
         if remaining <= 0:
-            reason = reasons.DEADLINE_EXCEEDED
-            what = f"spec.activeDeadlineSeconds: the run's {deadline} s are used up"
-            return fail(case, Failure(reason, f"{what}. {reason.remedy}"), **fields)
+            return fail(case, too_late(deadline), **fields)
     if case.observed.waiting is not None:
         return wait_in_line(case, case.observed.waiting, fields)
     job = build_job(case.document, case.run, kind, plan, snapshot, case.config, remaining)
+    if is_suspended(job):
+        # Where quota is free its queue admits it at once, and the wait is not worth a word.
+        return Plan(actions=(CreateJob(job),), requeue_after=ADMISSION_SECONDS)
     return Plan(actions=(CreateJob(job),), status=at_work(case, kind, starting(kind, plan), fields))
 
 
@@ -317,9 +338,14 @@ def _watch(case: Case, job: Doc, kind: StepKind, plan: RunPlan, fields: Doc) -> 
     check = check_start(case, job)
     if check.failure is not None:
         return stop_short(case, job, check.failure, fields)
+    left = seconds_left(case, job, fields)
+    if left is not None and left <= 0:
+        deadline = case.run.spec.active_deadline_seconds or 0
+        return stop_short(case, job, too_late(deadline), fields)
     message = check.message or activity(case, job, kind, plan)
     status = at_work(case, kind, message, fields, check.stalled)
-    return Plan(status=status, requeue_after=check.look_again_seconds)
+    again = [seconds for seconds in (check.look_again_seconds, left) if seconds is not None]
+    return Plan(status=status, requeue_after=min(again, default=None))
 
 
 def _another_plan(name: str) -> Failure:

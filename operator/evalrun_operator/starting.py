@@ -10,7 +10,7 @@ from evalrun_operator.attempts import Attempt, parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.decisions import Doc
 from evalrun_operator.lost_nodes import look_again_seconds, lost_node
-from evalrun_operator.outcomes import Failure
+from evalrun_operator.outcomes import Failure, condition_of
 from evalrun_operator.waiting import Wait, wait_of
 
 PATIENCE_SECONDS = 30.0
@@ -35,8 +35,6 @@ class StartCheck:
 
 def check_start(case: Case, job: Doc) -> StartCheck:
     """Hold the Job's pods against spec.startDeadlineSeconds."""
-    if (job.get("spec") or {}).get("suspend"):
-        return StartCheck(message="waiting in a queue for its quota")
     deadline = case.run.spec.start_deadline_seconds
     attempts, pods = case.attempts_of(job), case.pods_of(job)
     if not any(attempt.state in ("Waiting", "Running") for attempt in attempts):
@@ -78,8 +76,10 @@ def _without_pods(case: Case, job: Doc, deadline: int, attempts: Sequence[Attemp
     begun = parse_time(status.get("startTime")) or parse_time(
         job["metadata"].get("creationTimestamp")
     )
+    if condition_of(job, "Suspended") is not None:
+        return StartCheck(look_again_seconds=PATIENCE_SECONDS)  # its queue has just admitted it
     ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
-    begun = max(ends, default=begun)
+    begun = max((*ends, *((begun,) if begun else ())), default=None)
     patience = BACKOFF_SECONDS if attempts else PATIENCE_SECONDS
     age = (case.now - begun).total_seconds() if begun else 0.0
     reason = reasons.START_DEADLINE_EXCEEDED

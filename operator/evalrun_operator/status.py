@@ -26,8 +26,11 @@ URGENT = (
 def working(
     case: Case, phase: Phase, message: str, stalled: tuple[str, str] | None = None, **fields: Any
 ) -> Doc:
-    """Of a run that is under way. fields: of the status, where they change."""
-    verdicts = conditions.at_work(phase, message, stalled)
+    """Of a run that is under way. fields: of the status, where they change.
+
+    `reason` among them is the conditions' own, where that says more than the phase.
+    """
+    verdicts = conditions.at_work(fields.pop("reason", phase), message, stalled)
     return _status(case, verdicts, answered=phase == "Scoring", phase=phase, **fields)
 
 
@@ -152,7 +155,9 @@ def _status(case: Case, verdicts: Iterable[Verdict], *, answered: bool, **fields
             case.config,
             before.get("usage") or {},
         ),
-        "time": usage.time_status(case.ledger, before.get("time") or {}),
+        "time": usage.time_status(
+            case.ledger, usage.added(before.get("time") or {}, fields.pop("stages", {}))
+        ),
         "queuePosition": None,
         **fields,
         "conditions": conditions.merge(

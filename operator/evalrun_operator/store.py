@@ -18,6 +18,7 @@ from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import Held, Shelf, version_of
 from evalrun_operator.standing import JobWithPods
 from evalrun_operator.strip import KINDS, Kind, share, strip
+from evalrun_operator.waiting_jobs import WaitingJobs
 
 Settle = Callable[[Doc], Ledger]
 Family = tuple[Doc, list[JobWithPods]]
@@ -45,6 +46,7 @@ class Store:
         self._active: dict[str, RunKey] = {}
         self._notes: dict[str, Notes] = {}
         self._progress: dict[str, Progress] = {}
+        self.waiting = WaitingJobs()
         self._listed: set[Kind] = set()
         self._synced_at: float | None = None
 
@@ -89,10 +91,11 @@ class Store:
             return None
         notes = self._notes.get(held.uid) or Notes()
         pods = list(self._pods(held.uid, key))
-        jobs = (self._shelves["Job"].get(job.uid) for job in self._kin.jobs_of(_ref(held)))
+        found = (self._shelves["Job"].get(job.uid) for job in self._kin.jobs_of(_ref(held)))
+        jobs = [job for job in found if job is not None]
         return Observed(
             run=held.document,
-            jobs={job.name: job.document for job in jobs if job is not None},
+            jobs={job.name: job.document for job in jobs},
             pods=tuple(pod.document for pod in pods),
             progress={
                 pod.uid: self._progress[pod.uid] for pod in pods if pod.uid in self._progress
@@ -104,6 +107,7 @@ class Store:
             refused=dict(notes.refused),
             gone=notes.gone,
             known_seconds=0.0 if self._synced_at is None else self._clock() - self._synced_at,
+            words=self.waiting.words([job.uid for job in jobs]),
         )
 
     def key_of(self, run_uid: str) -> RunKey | None:
@@ -278,6 +282,7 @@ class Store:
             self._notes.pop(held.uid, None)
             held.pack()
             for job in self._kin.jobs_of(_ref(held)):
+                self.waiting.forget(job.uid)
                 self._pack("Job", job.uid)
                 for pod in self._kin.pods_of(job):
                     self._progress.pop(pod.uid, None)
@@ -292,7 +297,12 @@ class Store:
         run_uid = controller_uid(held.document, "EvaluationRun")
         self._touch(self._kin.run_of_job(_ref(held)).uid)
         self._kin.adopt_job(_ref(held), run_uid)
-        return self._after_child(held, self._kin.run_of_job(_ref(held))) if run_uid else None
+        if not run_uid:
+            return None
+        run = self._kin.run_of_job(_ref(held))
+        if (key := self._active.get(run.uid)) is not None:
+            self.waiting.see(key, held.document)
+        return self._after_child(held, run)
 
     def _after_pod(self, held: Held) -> RunKey | None:
         job_uid = controller_uid(held.document, "Job")
@@ -314,6 +324,7 @@ class Store:
             return RunKey(held.namespace, held.name)
         if kind == "Job":
             run = self._kin.run_of_job(_ref(held))
+            self.waiting.forget(held.uid)
             self._touch(run.uid)
             self._kin.remove_job(_ref(held))
             return self._key(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from evalrun_operator.decisions import Doc, Event
 from evalrun_operator.text import tidy
 
@@ -11,16 +13,26 @@ MAX_NOTE = 1000
 def events_of(before: Doc, after: Doc) -> tuple[Event, ...]:
     """What is worth telling of a change of status. At most one."""
     old, new = before.get("phase"), after.get("phase")
-    if new == old or new is None:
-        return ()
-    ready: Doc = next(
-        (entry for entry in after.get("conditions") or () if entry["type"] == "Ready"), {}
+    ready, stalled = _condition(after, "Ready"), _condition(after, "Stalled")
+    waits_anew = new == "Queued" and ready.get("reason") != _condition(before, "Ready").get(
+        "reason"
     )
+    if (new == old and not waits_anew) or new is None:
+        return ()
     message = tidy(ready.get("message") or new, MAX_NOTE)
     if new == "Failed":
         return (Event("Warning", str(ready.get("reason") or "Failed"), message),)
     if new == "Pending":
         return (Event("Warning", "Waiting", message),)
+    if new == "Queued":
+        kind: Literal["Normal", "Warning"] = (
+            "Warning" if stalled.get("status") == "True" else "Normal"
+        )
+        return (Event(kind, str(ready.get("reason") or new), message),)
     if old == "Suspended":
         return (Event("Normal", "Resumed", message),)
     return (Event("Normal", new, message),)
+
+
+def _condition(status: Doc, kind: str) -> Doc:
+    return next((entry for entry in status.get("conditions") or () if entry["type"] == kind), {})

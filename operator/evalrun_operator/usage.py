@@ -151,6 +151,11 @@ def time_status(ledger: Ledger, before: Doc) -> Doc | None:
     return _rising(spent, before) or None
 
 
+def added(before: Doc, more: Mapping[str, int]) -> Doc:
+    """Stages with what no pod tells of: seconds by name."""
+    return before | {name: before.get(name, 0) + seconds for name, seconds in more.items()}
+
+
 def _rising(now: Mapping[str, Any], before: Doc) -> Doc:
     """Of each number the larger one."""
     found = dict(before)

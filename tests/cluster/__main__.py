@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from cluster import kept, tools
+from cluster import kept, kueue, tools
 from cluster.node import OccupiedError
 from cluster.progress import say
 
 COMMANDS = {
     "tools": tools.get_all,
+    "kueue": kueue.build,
     "images": kept.build_images,
     "up": kept.up,
     "keep": kept.keep,

@@ -32,6 +32,7 @@ AUDITED = [
     {"group": "", "resources": ["pods", "pods/*", "events", "configmaps"]},
     {"group": "events.k8s.io"},
     {"group": "coordination.k8s.io"},
+    {"group": "kueue.x-k8s.io"},
 ]
 """What the audit log records: enough to count every write that an operator makes for a run."""
 

@@ -117,7 +117,7 @@ def _build_kubernetes() -> None:
     ]
     with (
         step(f"building Kubernetes {version} (once, about 8 minutes on 2 cores)"),
-        _new(target) as new,
+        new_folder(target) as new,
     ):
         # Packages of one call share the compiler's work, and its waiting.
         environment = {**os.environ, "GOFLAGS": "-buildvcs=false", "GOWORK": "off"}
@@ -182,7 +182,7 @@ def _get_node_parts() -> None:
     target = places.node_parts()
     if target.is_dir():
         return
-    with _new(target) as new:
+    with new_folder(target) as new:
         with step("unpacking containerd"):
             _unpack_containerd(new / "containerd")
         _make_pause(new / "pause.tar")
@@ -257,7 +257,7 @@ def _make_python(image: Path) -> None:
 
 
 @contextmanager
-def _new(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """A folder that becomes `target` when the block ends well."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.{os.getpid()}.new")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cluster import demo
 from cluster.cluster import Cluster
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from plain import plain_run
 from space import DOCUMENTS, EXAMPLE, ROOT, Space
 
 
@@ -50,34 +47,7 @@ def space(installed: Cluster, tmp_path: Path) -> Iterator[Space]:
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A plain `python -m lmms_eval` run of what gpu.yaml asks for, at batch 1."""
-    folder = tmp_path_factory.mktemp("plain")
-    include = folder / "include"
-    include.mkdir()
-    written = yaml.safe_load((EXAMPLE / "benchmark.yaml").read_text())
-    for name, text in written["spec"]["files"].items():
-        (include / name).write_text(text.replace("${DATA}", str(demo.data())))
-    arguments = (
-        f"pretrained={EXAMPLE / 'models' / 'full'},"
-        "dtype=float32,device_map=cpu,attn_implementation=sdpa"
-    )
-    command = [sys.executable, "-m", "lmms_eval", "--model", "llava_hf", "--device", "cpu"]
-    command += ["--model_args", arguments, "--tasks", "easy_vqa", "--include_path", str(include)]
-    command += ["--batch_size", "1", "--process_docs_parallel", "1", "--limit", str(DOCUMENTS)]
-    command += ["--log_samples", "--output_path", str(folder)]
-    with (folder / "log").open("wb") as log:
-        subprocess.run(
-            command,
-            check=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            stdout=log,
-            stderr=log,
-        )
-    (results,) = folder.rglob("*_results.json")
-    (samples,) = folder.rglob("*_samples_easy_vqa.jsonl")
-    return {
-        "results": json.loads(results.read_text()),
-        "samples": [json.loads(line) for line in samples.read_text().splitlines()],
-    }
+    return plain_run(tmp_path_factory.mktemp("plain"), DOCUMENTS)
 
 
 @pytest.fixture

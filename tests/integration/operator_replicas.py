@@ -63,8 +63,9 @@ class Replicas:
             replica.end()
 
 
-def apply(api_server: ControlPlane, namespace: str, name: str) -> None:
+def apply(api_server: ControlPlane, namespace: str, name: str, **spec: Any) -> None:
     document = {**RUN, "metadata": {"name": name, "namespace": namespace}}
+    document["spec"] = {**RUN["spec"], **spec}
     api_server.kubectl("create", "-f", "-", input=json.dumps(document))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from operator_replicas import (
@@ -131,6 +132,25 @@ def test_a_run_that_is_nested_as_deep_as_can_be_hinders_no_other(
     assert not leader.lines("ERROR")
     runs = f"/apis/lmms-eval.io/v1alpha1/namespaces/{namespace}/evaluationruns"
     api_server.kubectl("delete", "--raw", runs)  # other tests read them all with plain Python
+
+
+def test_a_run_in_a_queue_says_plainly_that_the_cluster_has_no_kueue(
+    api_server: ControlPlane, replicas: Replicas, namespace: str
+) -> None:
+    leader = replicas.start("leader")
+    apply(api_server, namespace, "one", cpuQueueName="cpu")
+
+    def stalled() -> dict[str, Any]:
+        found = get(api_server, namespace, "evaluationrun", "one") or {}
+        conditions = found.get("status", {}).get("conditions", ())
+        return next((c for c in conditions if c["type"] == "Stalled"), {})
+
+    until("it is told", lambda: stalled().get("reason") == "KueueNotInstalled", 20)
+    assert "Install Kueue" in stalled()["message"]
+    assert phase(api_server, namespace, "one") == "Queued"
+    job = get(api_server, namespace, "job", "one-prepare") or {}
+    assert job["spec"]["suspend"] is True
+    assert not leader.lines("ERROR") + leader.lines("WARNING")
 
 
 def test_a_deleted_run_takes_everything_along(

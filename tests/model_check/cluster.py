@@ -13,7 +13,7 @@ from typing import Any
 
 from world import INDEX, REQUESTS, Conflict, Fate, World, condition, owner, stamp
 
-from evalrun_api.names import STEP_LABEL
+from evalrun_api.names import QUEUE_LABEL, STEP_LABEL
 from evalrun_api.plan import RunIdentity
 from evalrun_api.reasons import ExitCode
 from evalrun_api.status import Score
@@ -49,7 +49,7 @@ class Ghost:
 
     answered: requests whose answers are stored. prepared, scored: steps that ended well. spoilt:
     pods that did not, or are gone; `MANY` may be more. mishaps: that befell pods; after `EXCUSE`
-    the run may fail. resumes: by a person.
+    the run may fail. resumes: by a person. evictions: by a queue.
     """
 
     answered: int = 0
@@ -58,8 +58,9 @@ class Ghost:
     spoilt: int = 0
     mishaps: int = 0
     resumes: int = 0
+    evictions: int = 0
 
-    def flat(self) -> tuple[int, bool, bool, int, int, int]:
+    def flat(self) -> tuple[int, bool, bool, int, int, int, int]:
         """The fields, in their order."""
         return (
             self.answered,
@@ -68,6 +69,7 @@ class Ghost:
             self.spoilt,
             self.mishaps,
             self.resumes,
+            self.evictions,
         )
 
 
@@ -142,6 +144,21 @@ class Cluster(World):
         self.remove(kind, name)
         self.befall(max(len(pods), 1))
 
+    # Kueue
+
+    def admit(self, name: str) -> None:
+        self._suspend(name, False)
+
+    def evict(self, name: str) -> None:
+        self._suspend(name, True)
+        (self.objects[("Job", name)].get("status") or {}).pop("startTime", None)
+        self.ghost.evictions = min(self.ghost.evictions + 1, MANY)
+
+    def _suspend(self, name: str, suspend: bool) -> None:
+        job = self.own(("Job", name))
+        job["spec"] = {**job["spec"], "suspend": suspend}
+        self.touch(job)
+
     # Steps of the cluster's own
 
     def steps(self) -> Iterator[tuple[str, Callable[[Cluster], None]]]:
@@ -149,6 +166,9 @@ class Cluster(World):
         for (kind, name), document in self.objects.items():
             if kind == "Job" and self.is_of_interest(document):
                 yield f"the Job controller looks at {name}", _step("control", name)
+        for (kind, name), document in self.objects.items():
+            if kind == "Job" and is_queued(document) and document["spec"]["suspend"]:
+                yield f"Kueue admits {name}", _step("admit", name)
         for (kind, name), document in self.objects.items():
             if kind != "Pod" or ended(document) or not self.is_kept(document):
                 continue
@@ -181,6 +201,8 @@ class Cluster(World):
             if kind in ("Job", "ConfigMap") and not deleting:
                 label = f"a person deletes {kind} {name}"
                 yield "deleted by hand", label, _step("remove_by_hand", kind, name)
+            if kind == "Job" and is_queued(document) and not document["spec"]["suspend"]:
+                yield "evicted", f"Kueue stops {name}", _step("evict", name)
             if kind != "Pod":
                 continue
             yield "lost without word", f"pod {name} vanishes", _step("vanish", name)
@@ -318,6 +340,13 @@ def ended(pod: Doc) -> bool:
 
 def finished(job: Doc) -> bool:
     return bool(condition(job, "Complete") or condition(job, "Failed"))
+
+
+def is_queued(job: Doc) -> bool:
+    """Whether Kueue has a say in a Job."""
+    metadata = job["metadata"]
+    over = finished(job) or "deletionTimestamp" in metadata
+    return QUEUE_LABEL in metadata["labels"] and not over
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from evalrun_operator import (
     case,
     endings,
     executor,
+    job_queues,
     jobs,
     node_loss,
     reconcile,
@@ -37,6 +38,7 @@ HURRIED = replace(THREE, faults=2)
 PAUSED = replace(ONE, acts=(scenarios.suspend(scenarios.CPU), scenarios.resume(scenarios.CPU)))
 GOING = Scenario("deleted", scenarios.CPU, (scenarios.DELETE_SLOWLY,), faults=0)
 FOREIGN = Scenario("a stranger", scenarios.GPU, strangers=(("Job", "trial-answer"),), faults=0)
+QUEUED = Scenario("a queue", scenarios.QUEUED, faults=0)
 TIMED = Scenario("a deadline", scenarios.DEADLINE, faults=0)
 LOST = replace(THREE, nodes_die=True)
 LOST_PAUSED = replace(PAUSED, nodes_die=True)
@@ -88,6 +90,11 @@ def _begin_anyway(found: Any, kind: Any, job: Any, fields: Any, strays: Any) -> 
         return endings.suspend(found, kind, job, fields, strays)
     snapshot = found.observed.snapshot
     return reconcile._begin(found, snapshot, effective_plan(snapshot, found.run), kind, fields)
+
+
+def _stopped_again(fields: Any) -> Any:
+    queue = fields.get("queue") or {}
+    return fields | {"queue": {**queue, "evictions": queue.get("evictions", 0) + 1}}
 
 
 def _begin_at_once(found: Any, job: Any, kind: Any, fields: Any) -> Plan:
@@ -190,6 +197,11 @@ MUTANTS = (
         "lets a Job that is deleted wait for a lost pod",
         LOST_PAUSED,
         ((node_loss, "is_deleting", lambda job: False),),
+    ),
+    Mutant(
+        "takes each look at a queued Job for an eviction",
+        QUEUED,
+        ((reconcile, "follow", _changed(job_queues.follow, _stopped_again)),),
     ),
     Mutant("sets no timer", ONE, ((endings, "LOOK_AGAIN_SECONDS", None),)),
     Mutant("waits for ever for a pod", ONE, ((reconcile, "check_start", lambda *_: _idle),)),

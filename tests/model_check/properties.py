@@ -31,7 +31,7 @@ COUNTERS = "counters never fall, schema holds"
 MANIFEST = "no success without a manifest"
 COMPLETE = "a success tells all"
 CAUSE = "no failure without a cause"
-BUDGET = "budgets are reset by a person's resume alone"
+BUDGET = "budgets are reset by a person's resume, or a queue's stop, alone"
 ONCE = "nothing is counted twice"
 STRANGERS = "nobody else's objects are touched"
 SUSPENDED = "nothing is created for a suspended run"
@@ -110,13 +110,19 @@ def on_status(ghost: Ghost, before: Doc, after: Doc, jobs: Iterable[Doc]) -> Non
         done = (after.get("progress") or {}).get("requestsDone")
         if done != REQUESTS and not ghost.mishaps:
             raise Violation(COMPLETE, f"requestsDone is {done}")
-    if after.get("phase") == "Failed" and ghost.mishaps < EXCUSE:
+    evictions = (after.get("queue") or {}).get("evictions", 0)
+    # A queue may stop and start a Job while nobody looks: then what it ended counts as a mishap.
+    unseen = max(ghost.evictions - evictions, 0)
+    if after.get("phase") == "Failed" and ghost.mishaps + unseen < EXCUSE:
         raise Violation(CAUSE, _ready(after))
     resumes = int(after.get("resumes") or 0)
     if resumes > ghost.resumes:
         raise Violation(BUDGET, f"{resumes} resumes, of which a person did {ghost.resumes}")
-    if _forgiven(after) > _forgiven(before) and resumes == int(before.get("resumes") or 0):
+    told = resumes > int(before.get("resumes") or 0)
+    if _forgiven(after) > _forgiven(before) and not (told or ghost.evictions):
         raise Violation(BUDGET, f"{_forgiven(after)} disruptions are forgiven without a resume")
+    if evictions > ghost.evictions and ghost.evictions < MANY:
+        raise Violation(ONCE, f"{evictions} evictions are counted of {ghost.evictions}")
     shards = after.get("shards") or {}
     counted = shards.get("restarts", 0) + shards.get("ignoredRestarts", 0)
     if counted > ghost.spoilt and ghost.spoilt < MANY:

@@ -93,6 +93,10 @@ TTL = {**CPU, "ttlSecondsAfterFinished": 60}
 
 GPU: Doc = {"parallelism": {"shards": 1}}
 
+QUEUED = {**CPU, "queueName": "gpu"}
+QUEUED_TWO = {**TWO, "queueName": "gpu"}
+QUEUED_DEADLINE = {**DEADLINE, "queueName": "gpu"}
+
 FULL = (
     Scenario("one Job", CPU, faults=2),
     Scenario("three Jobs", GPU, faults=2),
@@ -123,5 +127,9 @@ FULL = (
         faults=1,
         nodes_die=True,
     ),
+    Scenario("one Job in a queue", QUEUED, faults=2),
+    Scenario("two shards in a queue", QUEUED_TWO, faults=1),
+    Scenario("a deadline in a queue", QUEUED_DEADLINE, faults=1),
+    Scenario("in a queue, suspended and resumed", QUEUED, (suspend(QUEUED), resume(QUEUED)), 1),
     Scenario("born suspended", {**CPU, "suspend": True}, (resume(CPU),), faults=1),
 )

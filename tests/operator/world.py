@@ -272,6 +272,21 @@ class World:
         uid = job["metadata"]["uid"]
         return [pod for pod in self.all("Pod") if owner(pod, "Job") == uid]
 
+    # Kueue
+
+    def admit(self, name: str) -> None:
+        """There is quota for a Job."""
+        job = self.objects[("Job", name)]
+        job["spec"]["suspend"] = False
+        self.touch(job)
+
+    def evict(self, name: str) -> None:
+        """Its quota is taken back."""
+        job = self.objects[("Job", name)]
+        job["spec"]["suspend"] = True
+        job.setdefault("status", {}).pop("startTime", None)
+        self.touch(job)
+
     # The Job controller
 
     def _control(self, job: Doc) -> None:
@@ -285,15 +300,30 @@ class World:
                 del self.objects[("Job", job["metadata"]["name"])]
             return
         if not _over(job):
-            self._work(job)
+            if job["spec"].get("suspend"):
+                self._stand_still(job)
+            else:
+                self._work(job)
         for pod in self.pods_of(job):  # its finalizer goes once it is counted
             if _ended(pod) and pod["metadata"].get("deletionTimestamp") and self.is_kept(pod):
                 del self.objects[("Pod", pod["metadata"]["name"])]
         if json.dumps(job.get("status")) != before:
             self.touch(job)
 
+    def _stand_still(self, job: Doc) -> None:
+        status = job.setdefault("status", {})
+        if condition(job, "Suspended") is None:
+            _conclude(status, "Suspended", "JobSuspended", "Job suspended", self.now)
+        for pod in self.pods_of(job):
+            if not _ended(pod):
+                self.remove("Pod", pod["metadata"]["name"])
+        status["active"] = 0
+
     def _work(self, job: Doc) -> None:
         spec, status = job["spec"], job.setdefault("status", {})
+        if condition(job, "Suspended"):
+            status["conditions"] = []
+            status["startTime"] = stamp(self.now)
         status.setdefault("startTime", stamp(self.now))
         pods, done = self.pods_of(job), status.setdefault("_done", [])
         failures, counted = status.setdefault("_failures", {}), status.setdefault("_counted", [])

@@ -29,6 +29,7 @@ from evalrun_operator.decisions import (
     ReadSnapshot,
     RemovePod,
     Snapshot,
+    Word,
 )
 from evalrun_operator.reconcile import reconcile
 from evalrun_operator.snapshot import read_config_map
@@ -56,6 +57,7 @@ class Process:
     conflicts: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
     gone: Ledger = field(default_factory=Ledger)
+    words: dict[str, Word] = field(default_factory=dict)
     doubt: tuple[Doc, Ledger] | None = None
     written_at: datetime | None = None
     steps: int = 0
@@ -119,6 +121,7 @@ class Process:
             conflicts=frozenset(self.conflicts),
             refused=dict(self.refused),
             gone=self.gone,
+            words=dict(self.words),
         )
 
     def decide(self) -> Plan | None:
