@@ -15,7 +15,7 @@ from evalrun_operator.decisions import Doc, Event, Observed, Plan, RunKey
 from evalrun_operator.executor import Again, Executor
 from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
-from evalrun_operator.rush import Rush
+from evalrun_operator.rush import LATER_SECONDS, Rush, is_told_later
 from evalrun_operator.store import Store
 from evalrun_operator.strip import Kind
 from evalrun_operator.work_queue import QueueClosed, WorkQueue
@@ -176,7 +176,10 @@ class Controller:
             self._let_in(self._gate)  # whoever ends or stops makes room
 
     async def _act(self, key: RunKey, observed: Observed) -> float | None:
-        plan = self._reconcile(observed, self._now(), self._config)
+        now = self._now()
+        if self._rush.is_on and is_told_later(observed, now):
+            return LATER_SECONDS
+        plan = self._reconcile(observed, now, self._config)
         if self._gate is not None:
             self._gate.decided(observed.run["metadata"]["uid"], plan)
         return await self._executor.execute(key, observed, plan)

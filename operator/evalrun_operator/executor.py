@@ -91,7 +91,7 @@ class Executor:
         Returns the seconds after which the run has to be looked at again; None for never. Raises
         `Again`, `ApiError` when the rest has to wait, `LeadershipLost` when it is another's.
         """
-        first = what_cannot_wait(observed, plan, self._now())
+        first = what_cannot_wait(observed, plan)
         if first is not None and self._rush():
             return await self._do_first(key, observed, plan, first)
         deletes = [action for action in plan.actions if isinstance(action, DeleteJob)]

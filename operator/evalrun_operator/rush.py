@@ -44,25 +44,29 @@ class Rush:
         return (many and self._clock() - self._last[0] < WITHIN_SECONDS) or self._crowded()
 
 
-def what_cannot_wait(observed: Observed, plan: Plan, now: datetime) -> Sequence[Action] | None:
+def is_told_later(observed: Observed, now: datetime) -> bool:
+    """Whether a run has just got its first Job, so that nothing about it is urgent in a rush.
+
+    The next look keeps the plan and writes the status, with what has become of the pod by then. So
+    it would had the process ended after the Job was created.
+    """
+    if observed.run.get("status") or (observed.run.get("spec") or {}).get("suspend"):
+        return False
+    begun = [parse_time(job["metadata"].get("creationTimestamp")) for job in observed.jobs.values()]
+    ages = [(now - at).total_seconds() for at in begun if at is not None]
+    return bool(ages) and max(ages) < UNTOLD_SECONDS
+
+
+def what_cannot_wait(observed: Observed, plan: Plan) -> Sequence[Action] | None:
     """The actions of a Plan that come first in a rush; None for all of it.
 
-    Of a run that gets its first Job, or has just got it, the rest can wait: the next look finds the
-    Job, keeps the plan and writes the same status, with what has become of the pod by then. So it
-    would had the process ended here.
+    Of a run that gets its first Job the rest can wait.
     """
-    ends = plan.status is not None and plan.status.get("completionTime")
-    if observed.run.get("status") or ends:
+    if observed.run.get("status"):
         return None
     if any(isinstance(action, DeleteJob) for action in plan.actions):
         return None
     for position, action in enumerate(plan.actions, 1):
         if isinstance(action, CreateJob):
             return plan.actions[:position]
-    if observed.waiting is not None and not plan.actions:
-        # Whoever waits for a cap has nothing to lose by hearing of it a little later.
-        applied = parse_time(observed.run["metadata"].get("creationTimestamp"))
-        return () if applied and (now - applied).total_seconds() < UNTOLD_SECONDS else None
-    begun = [parse_time(job["metadata"].get("creationTimestamp")) for job in observed.jobs.values()]
-    ages = [(now - at).total_seconds() for at in begun if at is not None]
-    return () if ages and max(ages) < UNTOLD_SECONDS else None
+    return None

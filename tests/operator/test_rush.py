@@ -16,7 +16,7 @@ from evalrun_operator.decisions import (
     ReadBenchmarks,
     Waiting,
 )
-from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, what_cannot_wait
+from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, is_told_later, what_cannot_wait
 
 pytestmark = pytest.mark.decisions
 
@@ -72,26 +72,9 @@ def test_runs_that_wait_for_a_worker_are_one_however_slowly_they_came() -> None:
 
 def test_the_first_job_cannot_wait_and_what_comes_after_it_can() -> None:
     plan = Plan(actions=(CREATE, KEEP), status=STATUS)
-    assert what_cannot_wait(observed(), plan, NOW) == (CREATE,)
+    assert what_cannot_wait(observed(), plan) == (CREATE,)
     files_first = Plan(actions=(KEEP, CREATE), status=STATUS)
-    assert what_cannot_wait(observed(), files_first, NOW) == (KEEP, CREATE)
-
-
-def test_of_a_run_that_has_just_begun_all_can_wait_but_not_for_long() -> None:
-    plan = Plan(actions=(KEEP,), status=STATUS)
-    assert what_cannot_wait(begun(1), plan, NOW) == ()
-    assert what_cannot_wait(begun(UNTOLD_SECONDS), plan, NOW) is None
-
-
-def test_that_a_run_waits_for_a_cap_can_wait_but_not_for_long() -> None:
-    document = run()
-    document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-    waits = Observed(run=document, waiting=Waiting(3, "3rd in line"))
-    plan = Plan(status={"phase": "Queued"})
-    assert what_cannot_wait(waits, plan, NOW) == ()
-    assert what_cannot_wait(waits, plan, NOW + timedelta(seconds=UNTOLD_SECONDS)) is None
-    reading = Plan(actions=(ReadBenchmarks(("shapes",)),))
-    assert what_cannot_wait(waits, reading, NOW) is None
+    assert what_cannot_wait(observed(), files_first) == (KEEP, CREATE)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +83,23 @@ def test_that_a_run_waits_for_a_cap_can_wait_but_not_for_long() -> None:
         (observed(phase="Preparing"), Plan(actions=(CREATE,), status=STATUS)),
         (observed(), Plan(status={"phase": "Failed", "completionTime": "2026-01-01T00:00:00Z"})),
         (observed(), Plan(status=STATUS)),
-        (begun(1), Plan(actions=(CREATE, DeleteJob("one-old", "uid")), status=STATUS)),
+        (observed(), Plan(actions=(CREATE, DeleteJob("one-old", "uid")), status=STATUS)),
     ],
     ids=["told before", "ended", "waits for something", "deletes"],
 )
-def test_nothing_else_can_wait(seen: Observed, plan: Plan) -> None:
-    assert what_cannot_wait(seen, plan, NOW) is None
+def test_no_other_plan_can_wait(seen: Observed, plan: Plan) -> None:
+    assert what_cannot_wait(seen, plan) is None
+
+
+def test_a_run_that_has_just_begun_is_told_later_but_not_for_long() -> None:
+    assert is_told_later(begun(1), NOW)
+    assert not is_told_later(begun(UNTOLD_SECONDS), NOW)
+    assert not is_told_later(observed(), NOW)
+
+
+def test_a_run_that_is_told_already_or_suspended_is_not_told_later() -> None:
+    told, suspended = begun(1), begun(1)
+    told.run["status"] = STATUS
+    suspended.run["spec"]["suspend"] = True
+    assert not is_told_later(told, NOW)
+    assert not is_told_later(suspended, NOW)
