@@ -13,8 +13,6 @@ from evalrun_operator.decisions import (
     DeleteJob,
     Observed,
     Plan,
-    ReadBenchmarks,
-    Waiting,
 )
 from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, is_told_later, what_cannot_wait
 
