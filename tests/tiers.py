@@ -27,6 +27,12 @@ LONG = [
     )
 ]
 """About half of the runner's tests by time: one lane; the others are the second."""
+INTEGRATION = [*PYTEST, "-m", "integration", *SHORT]
+WAITING = [
+    f"tests/integration/test_{name}.py"
+    for name in ("chaos", "late_watch", "node_loss", "rolling_update", "too_many_requests")
+]
+"""The same of the tests with an API server: each lane has one of its own."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,10 @@ TIERS = [
     Tier("tier 1 decisions", [[*PYTEST, "-m", "decisions"]]),
     Tier("tier 2 contract", [[*PYTEST, "-m", "contract"]]),
     Tier("tier 3 runner", [[*RUNNER, *LONG], [*RUNNER, *(f"--ignore={file}" for file in LONG)]]),
-    Tier("tier 4 integration", [[*PYTEST, "-m", "integration", *SHORT]]),
+    Tier(
+        "tier 4 integration",
+        [[*INTEGRATION, *WAITING], [*INTEGRATION, *(f"--ignore={file}" for file in WAITING)]],
+    ),
     Tier("tier 5 end to end", [[*PYTEST, "-m", "e2e", *SHORT]]),
 ]
 

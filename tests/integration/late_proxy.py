@@ -55,6 +55,11 @@ class LateProxy:
                 await asyncio.Event().wait()
             finally:
                 await runner.cleanup()
+                # What waits for a watch's next word would be left to the garbage collector.
+                left = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         dropped = {"host", "content-length", "transfer-encoding", "connection"}
