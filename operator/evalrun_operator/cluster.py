@@ -251,7 +251,7 @@ class Cluster:
                     yield event["object"]
         except ConfigException as error:  # its words may quote credentials
             raise Unavailable(what, text="the credentials cannot be renewed") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(what, text=f"{type(error).__name__} {error}") from error
         finally:
             self._count("watch", resource.plural, code)
@@ -302,7 +302,8 @@ class Cluster:
             status, headers, raw = await self._once(
                 verb, resource.plural, method, path, query or {}, body, content_type, timeout, what
             )
-            if limited and status == 429:
+            # An admission webhook may say 429 too, of one namespace. The API server names a time.
+            if limited and status == 429 and "Retry-After" in headers:
                 self.limit.refused(sent_at)
             elif limited:
                 self.limit.taken()

@@ -92,6 +92,7 @@ class Elector:
         self._lease: Doc | None = None
         self._seen: tuple[object, ...] = ()
         self._seen_at = float("-inf")
+        self._watch_trouble = ""
         self.trouble = ""
         """Why this replica could never take over: the last look at the Lease failed so."""
 
@@ -126,7 +127,8 @@ class Elector:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with contextlib.suppress(TimeoutError, ApiError):
+        was_free = self._is_free()  # and could not be taken: then it is no news
+        try:
             async with asyncio.timeout(self._seconds_left()) as patience:
                 version = (self._lease or {"metadata": {}})["metadata"].get("resourceVersion", "")
                 renewals = self._cluster.follow(LEASES, self._namespace, self._name, version)
@@ -135,9 +137,16 @@ class Elector:
                         beat()
                         self._look()
                         if self._is_free():
-                            return
+                            break
                         patience.reschedule(loop.time() + self._seconds_left())
-        await asyncio.sleep(began + LOOK_SECONDS - loop.time())
+        except TimeoutError:
+            pass
+        except ApiError as error:
+            if str(error) != self._watch_trouble:
+                log.warning("the Lease %s cannot be watched: %s", self._name, error)
+            self._watch_trouble = str(error)
+        if was_free or not self._is_free():
+            await asyncio.sleep(began + LOOK_SECONDS - loop.time())
 
     def _seconds_left(self) -> float:
         """Until the time of the Lease is over, if nothing more is seen of it."""
@@ -266,5 +275,5 @@ class Elector:
         }
         document["metadata"].pop("managedFields", None)
         self._lease = await self._cluster.write_lease(
-            self._namespace, document, create=old is None, timeout=max(self._duration / 5, 1.0)
+            self._namespace, document, create=old is None, timeout=max(self._duration / 10, 1.0)
         )

@@ -44,7 +44,8 @@ STOP_SECONDS = 9.0
 WORK_SECONDS = 5.0
 """For the writes in hand when the operator is asked to stop."""
 SILENCE_SECONDS = 45.0
-"""Without an answer of the API server, after which the replica is not ready."""
+"""Without an answer of the API server, after which the replica is not ready; no less than the
+Lease lasts."""
 PROGRESS_SETTLE_SECONDS = 1.0
 """How long a run's other pods may be read before it is looked at: one look for them all."""
 STANDSTILL_SECONDS = 300.0
@@ -258,7 +259,9 @@ class Operator:
         answered = self._cluster.answered_at
         if answered is None:
             faults["api"] = "the API server has not answered yet"
-        elif (silence := time.monotonic() - answered) > SILENCE_SECONDS:
+        elif (silence := time.monotonic() - answered) > max(
+            SILENCE_SECONDS, self._config.lease_seconds
+        ):
             faults["api"] = f"the API server has not answered for {silence:.0f} s"
         if self.elector.trouble and not self._leadership.held:
             faults["lease"] = self.elector.trouble

@@ -17,7 +17,7 @@ from evalrun_operator.api_errors import ApiError
 from evalrun_operator.cluster import Cluster, Resource
 from evalrun_operator.decisions import Doc, Word
 from evalrun_operator.kueue import ABSENT, GROUP, JOB_UID_LABEL, SILENT, job_of, word_of
-from evalrun_operator.waiting_jobs import WaitingJobs
+from evalrun_operator.waiting_jobs import WaitingJob, WaitingJobs
 from evalrun_operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class QueueReader:
         found: dict[str, Word | None] = dict.fromkeys(uids, SILENT)
         try:
             async for workloads, _ in self._cluster.pages(asked, namespace):
-                found |= _by_job(workloads, uids)
+                found |= _by_job(workloads, uids, self._waiting.all())
         except ApiError as error:
             if error.code == 404:
                 self._workloads = None  # another version of it, or none any more
@@ -160,6 +160,15 @@ class QueueReader:
         self._complaint = text
 
 
-def _by_job(workloads: Sequence[Doc], uids: Sequence[str]) -> dict[str, Word | None]:
-    found = {job_of(workload): word_of(workload) for workload in workloads}
-    return {uid: word for uid, word in found.items() if uid is not None and uid in uids}
+def _by_job(
+    workloads: Sequence[Doc], uids: Sequence[str], waiting: Mapping[str, WaitingJob]
+) -> dict[str, Word | None]:
+    """By Job. A Workload of another namespace is somebody else's, whatever it says."""
+    found: dict[str, Word | None] = {}
+    for workload in workloads:
+        uid = job_of(workload)
+        if uid is None or uid not in uids or uid not in waiting:
+            continue
+        if workload["metadata"].get("namespace") == waiting[uid].namespace:
+            found[uid] = word_of(workload)
+    return found

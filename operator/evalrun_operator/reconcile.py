@@ -164,9 +164,10 @@ def _decide(case: Case) -> Plan:
     decided = _advance(case, snapshot, effective_plan(snapshot, case.run))
     status = decided.status and {**decided.status, "planDigest": snapshot.digest}
     # Benchmarks may be edited, and pods mount their files from the ConfigMap. Where there are none,
-    # the first Job does not wait for it: `_of_another_plan` mends what a crash between the two
-    # may leave.
-    early = not snapshot.plan.custom_benchmarks
+    # the first Job of several does not wait for it, but no further one is made without it:
+    # `_of_another_plan` mends what a crash between the two may leave.
+    several = len(steps_of(snapshot.plan)) > 1
+    early = several and not (snapshot.plan.custom_benchmarks or case.observed.jobs)
     actions = (*decided.actions, *keep) if early else (*keep, *decided.actions)
     return replace(decided, actions=actions, status=status)
 

@@ -104,7 +104,7 @@ class Resync:
                 await self._read_kind(kind, namespace, first)
         for key in self._store.active():
             # Of those in line there may be thousands, and each might be told its place anew.
-            waits = is_told_to_wait(self._store.run(key))
+            waits = is_told_to_wait(self._store.run(key)) and not self._store.has_jobs(key)
             self._queue.add(key, after=LINE_SPREAD * self._random() if waits else 0.0)
         for key in self._store.finished_with_jobs():
             self._queue.add(key, after=SPREAD * self._random())

@@ -9,6 +9,7 @@ from typing import Final
 
 from evalrun_operator.attempts import parse_time
 from evalrun_operator.decisions import Action, CreateJob, DeleteJob, Doc, Observed, Plan
+from evalrun_operator.outcomes import is_finished
 
 MANY: Final = 20
 WITHIN_SECONDS: Final = 1.0
@@ -45,15 +46,19 @@ class Rush:
 
 
 def is_told_later(observed: Observed, now: datetime) -> bool:
-    """Whether a run has just got its first Job, so that nothing about it is urgent in a rush.
+    """Whether a run has just got its first Job, or waits in line: nothing is urgent in a rush.
 
     The next look keeps the plan and writes the status, with what has become of the pod by then. So
     it would had the process ended after the Job was created.
     """
     if observed.run.get("status") or (observed.run.get("spec") or {}).get("suspend"):
         return False
-    begun = [parse_time(job["metadata"].get("creationTimestamp")) for job in observed.jobs.values()]
-    ages = [(now - at).total_seconds() for at in begun if at is not None]
+    if any(is_finished(job) for job in observed.jobs.values()):
+        return False
+    # Who waits for a cap has no Job, and learns its place when the rush is over.
+    since = [observed.run] if observed.waiting is not None else [*observed.jobs.values()]
+    begun = [parse_time(one["metadata"].get("creationTimestamp")) for one in since]
+    ages = [abs((now - at).total_seconds()) for at in begun if at is not None]
     return bool(ages) and max(ages) < UNTOLD_SECONDS
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from evalrun_api.names import STEP_LABEL
 from evalrun_operator.decisions import Doc
 from evalrun_operator.line import Order, Standing
-from evalrun_operator.outcomes import is_deleting, is_finished
+from evalrun_operator.outcomes import is_deleting, is_finished, is_suspended
 from evalrun_operator.steps import ANSWERING
 
 
@@ -29,7 +29,9 @@ def standing_of(run: Doc, family: Collection[JobWithPods]) -> Standing | None:
     metadata, spec, status = run["metadata"], run.get("spec") or {}, run.get("status") or {}
     order = Order(metadata.get("creationTimestamp") or "", metadata["name"], metadata["uid"])
     busy = any(not is_finished(member.job) for member in family)
-    stopped = status.get("phase") == "Suspended" or waits_in_line(status)
+    # Who was let in and has a Job is at work, though nobody may have been told of it.
+    untold = bool(family) and not status.get("startTime")
+    stopped = status.get("phase") == "Suspended" or (waits_in_line(status) and not untold)
     begun = bool(status.get("startTime") or family)
     deleted = bool(metadata.get("deletionTimestamp"))
     at_work = busy or (begun and not stopped and not deleted)
@@ -57,13 +59,17 @@ def _pending(spec: Doc, status: Doc, family: Collection[JobWithPods], *, ending:
     """Pods that are there or about to be, and do not run.
 
     All shards count from the beginning: the step before them takes one pod, and nobody could stop
-    the others once it has ended. A queue of Kueue keeps its own Jobs' pods back.
+    the others once it has ended. A queue of Kueue keeps its own Jobs' pods back, and while a Job is
+    held there nothing is reserved for what comes after it.
     """
     going = [member for member in family if not is_deleting(member.job)]
     lacking = sum(_lacking(member) for member in going if not is_finished(member.job))
     begun = status.get("step") == "Score" or any(_answers(member.job) for member in going)
-    if ending or begun or spec.get("queueName"):
+    held = any(is_suspended(member.job) for member in going if not is_finished(member.job))
+    if held or ending or begun:
         return lacking
+    if spec.get("queueName"):
+        return lacking if spec.get("cpuQueueName") else max(lacking, 1)
     return max(lacking, int((spec.get("parallelism") or {}).get("shards") or 1))
 
 

@@ -74,6 +74,11 @@ class Store:
         """Runs that have not ended."""
         return list(self._active.values())
 
+    def has_jobs(self, key: RunKey) -> bool:
+        """Whether a run has a Job."""
+        held = self._shelves["EvaluationRun"].find(*key)
+        return held is not None and any(True for _ in self._kin.jobs_of(_ref(held)))
+
     def finished_with_jobs(self) -> list[RunKey]:
         """Runs that have ended and whose Jobs are still there, perhaps to be removed."""
         shelf = self._shelves["EvaluationRun"]
@@ -291,6 +296,9 @@ class Store:
             self._active[held.uid] = key
             if notes := self._notes.get(held.uid):
                 notes.resolve(held.document.get("status") or {})
+            for job in self._kin.jobs_of(_ref(held)):  # they may have been seen before their run
+                if found := self._shelves["Job"].get(job.uid):
+                    self.waiting.see(key, found.document)
         return key
 
     def _after_job(self, held: Held) -> RunKey | None:

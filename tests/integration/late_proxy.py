@@ -40,6 +40,9 @@ class LateProxy:
         self._task = self._loop.create_task(self._serve(ready))
         with contextlib.suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._task)
+        # Sockets close a moment after their session.
+        self._loop.run_until_complete(asyncio.sleep(0.25))
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
     async def _serve(self, ready: threading.Event) -> None:

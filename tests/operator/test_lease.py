@@ -232,6 +232,26 @@ def test_a_replica_that_may_not_watch_looks_each_second(
     assert 3 < looks < 16
 
 
+def test_a_free_lease_that_cannot_be_taken_is_tried_for_each_second(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LOOK_SECONDS", 0.02)
+    first, second = Replica(api, "a"), Replica(api, "b")
+    first.look()
+    second.look()
+    first.release()
+    api.fail_before[("get", "leases")] = [Forbidden("get", 403) for _ in range(10_000)]
+    second.elector._lease = api.objects[("leases", "system", "operator")]
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(second.elector.acquire(lambda: None))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+
+    asyncio.run(wait())
+    assert sum(request[:2] == ("get", "leases") for request in api.requests) < 20
+
+
 def test_a_lease_is_released_though_its_last_renewal_was_not_heard_of(api: FakeApi) -> None:
     first, second = Replica(api, "a"), Replica(api, "b")
     first.look()

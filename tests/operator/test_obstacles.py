@@ -109,6 +109,17 @@ def test_what_the_api_server_refuses_is_told_and_tried_again(kind: str) -> None:
     assert len(life.world.counted_writes) <= 15
 
 
+def test_without_its_plan_kept_a_run_goes_no_further_than_its_first_job() -> None:
+    life = Life(begin(GPU, forbidden={"ConfigMap"}))
+    for _ in range(20):
+        life.work()
+        life.world.tick(30)
+    assert set(names(life.world, "Job")) <= {"trial-prepare"}
+    life.until(lambda world: world.status.get("completionTime"))
+    assert reason_of(life.world.status) == "CreateRefused"
+    assert "create Job trial-answer" not in life.world.writes
+
+
 def test_a_wait_for_something_else_begins_anew() -> None:
     spec = {**GPU, "benchmarks": [{"benchmarkRef": {"name": "shapes"}}]}
     life = Life(begin(spec, forbidden={"Job"}))

@@ -43,6 +43,7 @@ def workload(number: int, *conditions: Doc, owner: str | None = None, **spec: An
     return {
         "metadata": {
             "name": f"job-job-{number}",
+            "namespace": "team",
             "labels": {JOB_UID: uid},
             "ownerReferences": [reference],
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from evalrun_operator.decisions import (
     DeleteJob,
     Observed,
     Plan,
+    Waiting,
 )
 from evalrun_operator.rush import MANY, UNTOLD_SECONDS, Rush, is_told_later, what_cannot_wait
 
@@ -93,6 +95,20 @@ def test_a_run_that_has_just_begun_is_told_later_but_not_for_long() -> None:
     assert is_told_later(begun(1), NOW)
     assert not is_told_later(begun(UNTOLD_SECONDS), NOW)
     assert not is_told_later(observed(), NOW)
+
+
+def test_a_run_that_waits_for_a_cap_learns_its_place_when_the_rush_is_over() -> None:
+    waits = replace(observed(), waiting=Waiting(3, "3rd in line"))
+    waits.run["metadata"]["creationTimestamp"] = "2025-12-31T23:59:59Z"
+    assert is_told_later(waits, NOW)
+    waits.run["metadata"]["creationTimestamp"] = "2025-12-31T23:59:40Z"
+    assert not is_told_later(waits, NOW)
+
+
+def test_a_run_whose_job_has_ended_is_not_told_later() -> None:
+    ended = begun(1)
+    ended.jobs["one-answer"]["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    assert not is_told_later(ended, NOW)
 
 
 def test_a_run_that_is_told_already_or_suspended_is_not_told_later() -> None:

@@ -251,7 +251,10 @@ def test_pods_of_kueue_hold_nobody_back() -> None:
     run: dict[str, Any] = run_document(queueName="gpus", parallelism={"shards": 8})
     waits = standing_of(run, [])
     assert waits is not None
-    assert (waits.at_work, waits.pods) == (False, 0)
+    assert (waits.at_work, waits.pods) == (False, 1)  # the step before is in no queue
+    all_queued = standing_of({**run, "spec": {**run["spec"], "cpuQueueName": "cpus"}}, [])
+    assert all_queued is not None
+    assert all_queued.pods == 0
     queued = standing_of(run, [JobWithPods(job, [])])
     assert queued is not None
     assert (queued.at_work, queued.pods) == (True, 0)
@@ -259,6 +262,24 @@ def test_pods_of_kueue_hold_nobody_back() -> None:
     let_in = standing_of(run, [JobWithPods(job, [{"status": {"phase": "Running"}}])])
     assert let_in is not None
     assert let_in.pods == 7
+
+
+def test_a_run_whose_job_is_held_back_reserves_nothing_for_its_shards() -> None:
+    job = {"metadata": {"labels": {"lmms-eval.io/step": "prepare"}}, "status": {}}
+    job["spec"] = {"parallelism": 1, "completions": 1, "suspend": True}
+    run = run_document(cpuQueueName="nobody-made-it", parallelism={"shards": 1000})
+    held = standing_of(run, [JobWithPods(job, [])])
+    assert held is not None
+    assert (held.at_work, held.pods) == (True, 0)
+
+
+def test_a_run_with_a_job_is_at_work_though_its_status_still_says_that_it_waits() -> None:
+    job = {"metadata": {"labels": {"lmms-eval.io/step": "prepare"}}, "spec": {}}
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    waiting = {"phase": "Queued", "queuePosition": 1}
+    found = standing_of({**run_document(), "status": waiting}, [JobWithPods(job, [])])
+    assert found is not None
+    assert found.at_work
 
 
 @pytest.mark.parametrize(
