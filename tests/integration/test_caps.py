@@ -119,18 +119,22 @@ class Teams:
             )
 
 
-Start = Callable[[], Replica]
+Start = Callable[[Teams], Replica]
 
 
 @pytest.fixture
 def start(api_server: ControlPlane, tmp_path: Path) -> Iterator[Start]:
-    """Starts a replica, and waits until it leads."""
+    """Starts a replica for some teams alone, and waits until it leads.
+
+    Other tests' runs have pods that wait, too.
+    """
     write_kubeconfig(api_server, tmp_path / "kubeconfig")
     found: list[Replica] = []
 
-    def begin() -> Replica:
+    def begin(teams: Teams) -> Replica:
+        config = {**CONFIG, "namespaces": teams.namespaces}
         name = f"replica-{len(found)}"
-        replica = Replica(tmp_path, tmp_path / "kubeconfig", name, CONFIG)
+        replica = Replica(tmp_path, tmp_path / "kubeconfig", name, config)
         found.append(replica)
         until("the leader", lambda: replica.is_role("leader"), 60)
         return replica
@@ -158,7 +162,7 @@ def test_twelve_runs_of_three_namespaces_take_turns_under_the_caps(
 ) -> None:
     teams = Teams(api_server)
     teams.apply()
-    first = start()
+    first = start(teams)
     until("all are told", lambda: teams.phases()["Queued"] == 9, 60)
 
     # Three pods may be pending, and the namespaces take turns.
@@ -184,7 +188,7 @@ def test_twelve_runs_of_three_namespaces_take_turns_under_the_caps(
 
     # A successor finds the same.
     first.stop()
-    second = start()
+    second = start(teams)
     teams.let_pods("Running")
     until("the line", lambda: in_line(second) == 6, 60)
     assert len(teams.runs_with_a_job()) == 6
