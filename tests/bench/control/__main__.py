@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.control.audit import duplicates
@@ -25,6 +25,7 @@ from bench.control.stored import fill, idle, restart
 from bench.reporting import bench
 
 Figures = dict[str, object]
+Rows = Callable[[Stage, argparse.Namespace], tuple[Figures, list["Bound"]]]
 
 
 @dataclass
@@ -75,80 +76,88 @@ def measure_bursts(options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
     return found, [Bound("burst, runs that get their first Job a second", least, 150, True)]
 
 
-def measure(on: Stage, options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
-    """All other rows, in an order in which none disturbs the next."""
-    found: Figures = {}
+def measure_lives(on: Stage, options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
+    """Rows without many stored runs."""
     bounds: list[Bound] = []
-    on.start()
-    on.ready()
-    latency(on, 10)  # connections are opened, code is warm
     few = latency(on, options.latency_runs)
     told("latency at 1/s, nothing stored", is_=few)
     bounds += _latency_bounds(few, "nothing stored")
-
-    node_options = ["--seconds", "prepare=1", "score=1", "--jitter=0", "--requests=6000", "--serve"]
-    on.play(*node_options)
-    status = finished_status(on, on.plane.namespace("example"))
     some = lives(on, 100, options.answer_seconds)
     told("100 active runs", **vars(some))
     wide = lives(on, 4, options.answer_seconds, shards=64)
     told("runs of 64 shards", **vars(wide))
     many = lives(on, options.runs, options.answer_seconds)
     told(f"{options.runs} active runs", **vars(many))
-    found |= {
-        "rss_mib_1000": many.rss_mib,
-        "writes_per_run": max(some.writes, many.writes),
-        "writes_per_run_64_shards": wide.writes,
-        "lag_p95_s_100": some.lag_p95_s,
-        "lag_p95_s_1000": many.lag_p95_s,
-    }
+    beside = hung(on, options.latency_runs)
+    told("beside slow and silent endpoints", **vars(beside))
     bounds += [
         Bound("memory with 1,000 active runs, MiB", many.rss_mib, 140),
         Bound("writes beyond 15 and 2 a minute, 1 shard", max(some.over, many.over), 0),
         Bound("writes beyond 15 and 2 a minute, 64 shards", wide.over, 0),
         Bound("age of progress when told, 100 active runs, p95, s", some.lag_p95_s, 10),
         Bound("age of progress when told, 1,000 active runs, p95, s", many.lag_p95_s, 30),
+        *_latency_bounds(beside.slow, "one silent and 100 slow endpoints"),
     ]
+    return {
+        "p50_ms_empty": few.p50,
+        "p95_ms_empty": few.p95,
+        "p99_ms_empty": few.p99,
+        "rss_mib_1000": many.rss_mib,
+        "writes_per_run": max(some.writes, many.writes),
+        "writes_per_run_64_shards": wide.writes,
+        "lag_p95_s_100": some.lag_p95_s,
+        "lag_p95_s_1000": many.lag_p95_s,
+        "hung_p50_ms": beside.slow.p50,
+        "hung_p95_ms": beside.slow.p95,
+        "quick_p50_ms": beside.quick.p50,
+        "quick_p95_ms": beside.quick.p95,
+    }, bounds
 
-    beside = hung(on, options.latency_runs)
-    told("beside slow and silent endpoints", **vars(beside))
-    found |= {"hung_p50_ms": beside.slow.p50, "quick_p50_ms": beside.quick.p50}
-    found |= {"hung_p95_ms": beside.slow.p95, "quick_p95_ms": beside.quick.p95}
-    bounds += _latency_bounds(beside.slow, "one silent and 100 slow endpoints")
 
-    fill(on, options.stored, status)
-    full = latency(on, options.latency_runs)
-    told(f"latency at 1/s, {options.stored} stored", is_=full)
-    bounds += _latency_bounds(full, "10,000 stored")
-    found |= {"p50_ms": full.p50, "p95_ms": full.p95, "p99_ms": full.p99}
-    found |= {"p50_ms_empty": few.p50, "p95_ms_empty": few.p95, "p99_ms_empty": few.p99}
-    both = lives(on, options.runs, options.answer_seconds)
-    told(f"{options.runs} active runs, {options.stored} stored", **vars(both))
-    found["rss_mib_10000"] = both.rss_mib
-    bounds.append(Bound("memory with 10,000 stored and 1,000 active, MiB", both.rss_mib, 300))
-
+def measure_stored(on: Stage, options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
+    """Rows with many stored runs, the idle one first: nothing has been at work then."""
+    fill(on, options.stored, finished_status(on, on.plane.namespace("example")))
     restarts = [restart(on) for _ in range(options.rounds)]
     told("restart", seconds=restarts)
-    found["restart_s"] = max(restarts)
-    bounds.append(Bound("restart to a new run's Job, s", max(restarts), 5))
-
+    full = latency(on, options.latency_runs)
+    told(f"latency at 1/s, {options.stored} stored", is_=full)
     still = idle(on, options.idle_seconds)
     told("idle", **vars(still))
-    found |= {
+    both = lives(on, options.runs, options.answer_seconds)
+    told(f"{options.runs} active runs, {options.stored} stored", **vars(both))
+    return {
+        "p50_ms": full.p50,
+        "p95_ms": full.p95,
+        "p99_ms": full.p99,
+        "rss_mib_10000": both.rss_mib,
+        "restart_s": max(restarts),
         "idle_requests_per_min": still.per_minute,
         "idle_requests_per_min_without_lease": still.per_minute_without_lease,
         "idle_cpu_percent": still.cpu_percent,
         "idle_rss_mib": still.rss_mib,
-    }
-    bounds += [
+    }, [
+        *_latency_bounds(full, f"{options.stored} stored"),
+        Bound("restart to a new run's Job, s", max(restarts), 5),
         Bound("idle, requests a minute", still.per_minute, 6),
         Bound("idle, per cent of a core", still.cpu_percent, 1),
+        Bound("memory with 10,000 stored and 1,000 active, MiB", both.rss_mib, 300),
     ]
-    on.stop()
-    on.account()
-    found["duplicates"] = duplicates(on.requests)
-    bounds.append(Bound("duplicate Jobs", duplicates(on.requests), 0))
-    return found, bounds
+
+
+ROWS: dict[str, Rows] = {"lives": measure_lives, "stored": measure_stored}
+
+
+def measure(rows: Rows, options: argparse.Namespace) -> tuple[Figures, list[Bound], int]:
+    """Some rows on a control plane of their own; the duplicate Jobs among all that was made."""
+    with stage() as on:
+        on.start()
+        on.ready()
+        latency(on, 10)  # connections are opened, code is warm
+        on.play("--seconds", "prepare=1", "score=1", "--jitter=0", "--requests=6000", "--serve")
+        found, bounds = rows(on, options)
+        on.stop()
+        on.account()
+        return found, bounds, duplicates(on.requests)
 
 
 def _latency_bounds(found: Latency, where: str) -> list[Bound]:
@@ -169,12 +178,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--answer-seconds", type=float, default=120, help="for which an active run answers (120)")
     add("--stored", type=int, default=10_000, help="runs that have ended (10000)")
     add("--idle-seconds", type=float, default=600, help="to watch it do nothing (600)")
+    names = ["burst", *ROWS]
+    add("--only", nargs="+", choices=names, default=names, help="some rows alone")
     options = parser.parse_args(arguments)
-    found, bounds = measure_bursts(options)
-    with stage() as on:
-        more, further = measure(on, options)
-    found |= more
-    bounds += further
+    found: Figures = {}
+    bounds: list[Bound] = []
+    twice = 0
+    if "burst" in options.only:
+        found, bounds = measure_bursts(options)
+    for name, rows in ROWS.items():
+        if name in options.only:
+            more, further, again = measure(rows, options)
+            found |= more
+            bounds += further
+            twice += again
+    found["duplicates"] = twice
+    bounds.append(Bound("duplicate Jobs", twice, 0))
     print()
     for bound in bounds:
         print(bound)

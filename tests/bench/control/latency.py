@@ -36,11 +36,17 @@ def latency(stage: Stage, count: int, per_second: float = 1.0) -> Latency:
     namespace = stage.plane.namespace("latency")
     with Witness(stage.target) as witness:
         stage.writer.send(runs(namespace, count), per_second, connections=1).result()
-        until("a Job for each run", lambda: witness.count(JOBS) >= count, 30)
-        seen = witness.seen()
+        until("a Job for each run", lambda: len(_waits(witness, namespace)) == count, 30, 0.5)
+        waits = _waits(witness, namespace)
     stage.clear(namespace)
-    waits = []
-    for name, at in seen[RUNS].items():
-        if name.startswith(f"{namespace}/"):
-            waits.append(seen[JOBS][f"{name}-prepare"] - at)
     return Latency.of(waits)
+
+
+def _waits(witness: Witness, namespace: str) -> list[float]:
+    """Of the namespace's runs that have their first Job; others may go on meanwhile."""
+    seen = witness.seen()
+    return [
+        seen[JOBS][f"{name}-prepare"] - at
+        for name, at in seen[RUNS].items()
+        if name.startswith(f"{namespace}/") and f"{name}-prepare" in seen[JOBS]
+    ]

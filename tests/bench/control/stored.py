@@ -44,8 +44,9 @@ def restart(stage: Stage) -> float:
     with Witness(stage.target) as witness:
         stage.writer.send(runs(namespace, 1)).result()
         began = stage.start()
-        until("the Job", lambda: witness.count(JOBS) > 0, 60, 0.02)
-        took = min(witness.seen()[JOBS].values()) - began
+        job = f"{namespace}/run-00000-prepare"
+        until("the Job", lambda: job in witness.seen()[JOBS], 60, 0.1)
+        took = witness.seen()[JOBS][job] - began
     stage.ready()
     stage.clear(namespace)
     return took
