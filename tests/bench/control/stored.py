@@ -29,12 +29,15 @@ class Idle:
 
 
 def fill(stage: Stage, count: int, status: dict[str, Any]) -> None:
-    """Store runs that have ended."""
+    """Store runs that have ended. The operator is away meanwhile: it would begin them."""
+    stage.stop()
     for _ in range(NAMESPACES):
         namespace = stage.plane.namespace("stored")
         creates, statuses = ended(namespace, count // NAMESPACES, status)
         stage.writer.send(creates).result()
         stage.writer.send(statuses).result()
+    stage.start()
+    stage.ready()
 
 
 def restart(stage: Stage) -> float:
