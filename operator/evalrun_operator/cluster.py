@@ -123,22 +123,32 @@ class Cluster:
 
         Pages hold about `PAGE_BYTES`. Raises `ApiError`, also when the list expired half-way.
         """
-        limit, token = FIRST_PAGE, ""
-        while True:
-            query = {"limit": str(limit), "continue": token}
-            if resource.selector:
-                query["labelSelector"] = resource.selector
-            raw = await self._send(
-                "list", "GET", resource, namespace, query=query, timeout=LIST_TIMEOUT
+        query = {"labelSelector": resource.selector} if resource.selector else {}
+
+        def ask(limit: int, token: str) -> asyncio.Task[bytes]:
+            asked = {**query, "limit": str(limit), "continue": token}
+            sending = self._send(
+                "list", "GET", resource, namespace, query=asked, timeout=LIST_TIMEOUT
             )
-            page = _document(raw)
-            items: list[Doc] = page["items"]
-            metadata = page["metadata"]
-            yield items, int(metadata["resourceVersion"])
-            token = metadata.get("continue") or ""
-            if not token:
-                return
-            limit = max(min(len(items) * PAGE_BYTES // max(len(raw), 1), LARGEST_PAGE), 10)
+            return asyncio.create_task(sending)
+
+        page_limit = FIRST_PAGE
+        coming: asyncio.Task[bytes] | None = ask(page_limit, "")
+        try:
+            while coming is not None:
+                raw = await coming
+                page = _document(raw)
+                items: list[Doc] = page["items"]
+                metadata = page["metadata"]
+                fitting = len(items) * PAGE_BYTES // max(len(raw), 1)
+                page_limit = max(min(fitting, LARGEST_PAGE), 10)
+                token = metadata.get("continue") or ""
+                # The server makes the next page while this one is taken in.
+                coming = ask(page_limit, token) if token else None
+                yield items, int(metadata["resourceVersion"])
+        finally:
+            if coming is not None:
+                coming.cancel()
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Doc:
         """An object. Raises `NotFound`."""
