@@ -82,6 +82,15 @@ def test_a_crd_is_upgraded_under_a_run_at_work(
     assert len(told) <= 3
 
 
+def _when_still(api_server: ControlPlane, namespace: str) -> int:
+    """How many requests there were, once there have been no more for some seconds."""
+    count = -1
+    while count != (found := len(audit(api_server, namespace))):
+        count = found
+        time.sleep(4)
+    return count
+
+
 def test_a_namespace_is_deleted_under_runs_at_work(
     api_server: ControlPlane,
     replicas: Replicas,
@@ -97,9 +106,12 @@ def test_a_namespace_is_deleted_under_runs_at_work(
     api_server.kubectl("create", "-f", "-", input=json.dumps(listed))
     last = f"run-{MANY - 1}"
     until("the last Job", lambda: get(api_server, namespace, "job", f"{last}-prepare"), 20)
-    until("the last status", lambda: phase(api_server, namespace, last) == "Preparing", 20)
-    time.sleep(3)  # for what else is written about them
-    before = len(audit(api_server, namespace))
+    for number in range(MANY):  # in a rush they are told of their Jobs seconds later
+        name = f"run-{number}"
+        until(
+            "each status", lambda name=name: phase(api_server, namespace, name) == "Preparing", 30
+        )
+    before = _when_still(api_server, namespace)
 
     api_server.kubectl("delete", "namespace", namespace, "--wait=false")
     gone = ("get", "namespace", namespace)
