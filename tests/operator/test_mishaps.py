@@ -149,8 +149,8 @@ def test_a_pod_on_a_dead_node_is_told_and_does_not_pass_for_one_at_work() -> Non
     life.until(lambda world: not condition(world.run, "Stalled"))
 
 
-def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
-    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+def suspend_on_a_dead_node(life: Life) -> str:
+    """Suspend a run whose one pod can never end; its name."""
     life.until(lambda world: world.status.get("shards", {}).get("active") == 1)
     (pod,) = at_step(life.world)
     name = pod["metadata"]["name"]
@@ -159,6 +159,12 @@ def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
     life.work()
     life.world.tick()
     life.work()
+    return str(name)
+
+
+def test_a_dead_node_that_holds_up_a_suspension_or_a_resume_is_told() -> None:
+    life = Life(begin(GPU, fates={"answer": [STUCK]}))
+    name = suspend_on_a_dead_node(life)
     life.world.tick(61)
     life.work()
     assert reason_of_stall(life.world.status) == "NodeLost"
@@ -207,14 +213,7 @@ def test_where_it_is_configured_a_pod_on_a_dead_node_is_replaced_and_counts_agai
 
 def test_where_it_is_configured_no_dead_node_holds_up_a_suspension() -> None:
     life = Life(begin(GPU, fates={"answer": [STUCK]}), nodeLossSeconds=10)
-    life.until(lambda world: world.status.get("shards", {}).get("active") == 1)
-    (pod,) = at_step(life.world)
-    name = pod["metadata"]["name"]
-    life.world.dead.add(name)
-    life.world.edit_run(suspend=True)
-    life.work()
-    life.world.tick()
-    life.work()
+    name = suspend_on_a_dead_node(life)
     life.until(lambda world: condition(world.run, "Suspended"))
     assert life.world.writes.count(f"fail {name}") == 1
     assert life.world.writes.count(f"remove {name}") == 1

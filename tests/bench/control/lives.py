@@ -58,7 +58,7 @@ def lives(stage: Stage, count: int, seconds: float, shards: int = 1) -> Lives:
             if time.monotonic() - began > seconds:
                 ended = stage.ask(lambda api: _ended(api, path))
             time.sleep(2)
-        lags = _lags(witness, stage.ask(lambda api: _answering(api, namespace)), seconds, shards)
+        lags = _lags(witness, stage.ask(lambda api: _answering(api, namespace)), seconds)
     writes = writes_by_run(stage.account(), namespace)
     assert len(writes) == count, f"writes of {len(writes)} of {count} runs"
     most = max(writes.values(), key=lambda one: one.total())
@@ -111,7 +111,7 @@ async def _answering(api: ApiClient, namespace: str) -> dict[str, datetime]:
     return found
 
 
-def _lags(witness: Witness, begun: dict[str, datetime], seconds: float, shards: int) -> list[float]:
+def _lags(witness: Witness, begun: dict[str, datetime], seconds: float) -> list[float]:
     """How long ago the pods had done what a status says, to a second (their clock's step).
 
     What is told at the end counts for nothing here: all is done then.

@@ -18,7 +18,7 @@ TICK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Idle:
-    """Nothing active. requests: by verb and resource. lease: how many of them were the Lease's."""
+    """Nothing active. requests: by verb and resource."""
 
     seconds: float
     requests: dict[str, int]
