@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,12 @@ import pytest
 from cluster import cluster as starting
 from cluster import kueue
 from cluster.control_plane import ControlPlane
+from cluster.operator_process import establish, write_kubeconfig
 from cluster.tools import MissingError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from queues import ROOT, SYSTEM, Operator
+from queues import Operator
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def plane() -> Iterator[ControlPlane]:
     """A control plane of its own: Kueue's webhooks see every pod of it."""
     try:
         with starting.control_plane("tests with Kueue") as found:
-            found.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
+            establish(found)
             kueue.start(found)
             yield found
     except MissingError as missing:
@@ -34,15 +34,8 @@ def plane() -> Iterator[ControlPlane]:
 @pytest.fixture(scope="session")
 def operator(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """The operator's process."""
-    plane.kubectl("create", "namespace", SYSTEM)
-    rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
-    plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
-    token = plane.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
-    raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
-    config = json.loads(raw)
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
     folder = tmp_path_factory.mktemp("operator")
-    (folder / "kubeconfig").write_text(json.dumps(config))
+    write_kubeconfig(plane, folder / "kubeconfig")
     found = Operator(folder)
     yield found
     found.end()

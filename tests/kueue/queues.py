@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.access import Access, until
-from cluster.ports import free_ports
-from cluster.processes import without_proxy
+from cluster.operator_process import Replica
 
-ROOT = Path(__file__).parents[2]
-SYSTEM = "lmms-eval-system"
-USER = f"system:serviceaccount:{SYSTEM}:lmms-eval-operator"
 CONFIG = {
     "images": {"runner": "registry.example.com/runner:1"},
     "policy": {"allowInlineStores": True, "queuePriorityClasses": ["urgent"]},
@@ -28,45 +21,16 @@ JOB_UID = "kueue.x-k8s.io/job-uid"
 Doc = dict[str, Any]
 
 
-class Operator:
-    """The operator's process."""
+class Operator(Replica):
+    """The operator's process, once it leads. folder: has its kubeconfig, and gets its log."""
 
     def __init__(self, folder: Path) -> None:
-        port = free_ports("127.0.0.1", 1)[0]
-        self.log = folder / "operator.log"
-        (folder / "config.yaml").write_text(json.dumps(CONFIG))
-        self._output = self.log.open("wb")
-        self._process = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("evalrun-operator"),
-                f"--config={folder / 'config.yaml'}",
-                f"--listen=127.0.0.1:{port}",
-                f"--lease-namespace={SYSTEM}",
-            ],
-            env={**without_proxy(), "KUBECONFIG": str(folder / "kubeconfig")},
-            stderr=self._output,
-        )
-
-        def leads() -> bool:
-            assert self._process.poll() is None, self.log.read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as it:
-                    return bool(json.load(it)["role"] == "leader")
-            except OSError:
-                return False
-
-        until("the operator leads", leads, 60)
+        super().__init__(folder, folder / "kubeconfig", "operator", CONFIG)
+        until("the operator leads", lambda: self.is_role("leader"), 60)
 
     def complaints(self) -> list[Doc]:
         """What it logged as a warning or worse."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [line for line in lines if line["level"] not in ("INFO", "DEBUG")]
-
-    def end(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(15)
-        self._output.close()
+        return [line for level in ("WARNING", "ERROR", "CRITICAL") for line in self.lines(level)]
 
 
 def queue(name: str, cluster_queue: str) -> Doc:
