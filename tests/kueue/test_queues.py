@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from queues import JOB_UID, USER, Operator, Place, cluster_queue, priority, queue
+from queues import JOB_UID, Operator, Place, cluster_queue, priority, queue
 
 from cluster.access import until
 from cluster.control_plane import ControlPlane
+from cluster.operator_process import USER
 
 pytestmark = pytest.mark.kueue
 
