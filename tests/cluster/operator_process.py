@@ -59,10 +59,12 @@ class Replica:
         name: str,
         config: Mapping[str, Any],
         pod_uid: str = "",
+        python: Path = Path(sys.executable),
     ) -> None:
         """Start it. folder: gets its log NAME.log. config: the administrator's file.
 
-        pod_uid: of the pod in which it runs, if it is to take it for one.
+        pod_uid: of the pod in which it runs, if it is to take it for one. python: of the
+        environment that it runs in.
         """
         self.port = free_ports("127.0.0.1", 1)[0]
         self.log = folder / f"{name}.log"
@@ -71,7 +73,9 @@ class Replica:
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(
             [
-                Path(sys.executable).with_name("evalrun-operator"),
+                python,
+                "-m",
+                "evalrun_operator.main",
                 f"--config={file}",
                 f"--listen=127.0.0.1:{self.port}",
                 f"--lease-namespace={SYSTEM}",

@@ -22,6 +22,8 @@ from cluster.control_plane import ControlPlane
 from cluster.operator_process import Replica, establish, write_kubeconfig
 
 Answer = TypeVar("Answer")
+OPERATOR_PYTHON = Path(__file__).parents[3] / ".venv-operator/bin/python"
+"""Of an environment with what the operator's image has, and no more."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -47,7 +49,10 @@ class Stage:
         self._number += 1
         began = time.monotonic()
         name = f"operator-{self._number}"
-        self.replica = Replica(self.plane.folder, self._kubeconfig, name, {**CONFIG, **settings})
+        config = {**CONFIG, **settings}
+        self.replica = Replica(
+            self.plane.folder, self._kubeconfig, name, config, python=OPERATOR_PYTHON
+        )
         return began
 
     def ready(self) -> None:
