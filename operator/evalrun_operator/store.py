@@ -320,7 +320,7 @@ class Store:
     def _after_child(self, held: Held, run: Ref) -> RunKey | None:
         self._touch(run.uid)
         key = self._key(run)
-        if key is not None and run.uid not in self._active:
+        if (key is not None and run.uid not in self._active) or _is_over(held.document):
             held.pack()
         return key or _key_by_label(held)
 
@@ -363,6 +363,12 @@ class Store:
 def _is_ours(kind: Kind, document: Doc) -> bool:
     """Whether an object claims to belong to a run. Whether it does, its owners say."""
     return kind == "EvaluationRun" or RUN_LABEL in (document["metadata"].get("labels") or {})
+
+
+def _is_over(document: Doc) -> bool:
+    """Whether a Job or a pod has ended: what it says hardly changes any more."""
+    status = document.get("status") or {}
+    return status.get("phase") in ("Succeeded", "Failed") or bool(status.get("completionTime"))
 
 
 def _ref(held: Held) -> Ref:

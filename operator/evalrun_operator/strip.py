@@ -42,6 +42,8 @@ _ANNOTATIONS: Final[dict[Kind, tuple[str, ...]]] = {
     "Job": (PLAN_DIGEST_ANNOTATION, EXECUTION_ANNOTATION),
     "Pod": ("batch.kubernetes.io/job-completion-index", ACCELERATORS_ANNOTATION),
 }
+_POD_STATUS = ("phase", "reason", "message", "podIP", "conditions")
+_CONTAINER_STATUS = ("name", "state")
 _JOB_SPEC_WITHOUT = frozenset({"template", "podFailurePolicy", "selector"})
 _SHARED = frozenset({"type", "status", "reason", "kind", "apiVersion", "namespace", "phase"})
 
@@ -52,25 +54,36 @@ def strip(kind: Kind, document: Doc) -> Doc:
     It has apiVersion and kind, which the items of a list lack.
     """
     metadata = document["metadata"]
-    kept = {key: metadata[key] for key in _METADATA if key in metadata}
-    annotations = metadata.get("annotations") or {}
-    if read := {k: annotations[k] for k in _ANNOTATIONS[kind] if k in annotations}:
+    kept = _only(metadata, _METADATA)
+    if read := _only(metadata.get("annotations") or {}, _ANNOTATIONS[kind]):
         kept["annotations"] = read
     stripped: Doc = {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": kept}
     spec = document.get("spec")
     if spec is not None:
         stripped["spec"] = _spec(kind, spec)
-    if document.get("status") is not None:
-        stripped["status"] = document["status"]
+    status = document.get("status")
+    if status is not None:
+        stripped["status"] = _pod_status(status) if kind == "Pod" else status
     return stripped
 
 
 def _spec(kind: Kind, spec: Doc) -> Doc:
     if kind == "Pod":
-        return {key: spec[key] for key in ("nodeName",) if key in spec}
+        return _only(spec, ("nodeName",))
     if kind == "Job":
         return {key: value for key, value in spec.items() if key not in _JOB_SPEC_WITHOUT}
     return spec
+
+
+def _pod_status(status: Doc) -> Doc:
+    kept = _only(status, _POD_STATUS)
+    if containers := status.get("containerStatuses"):
+        kept["containerStatuses"] = [_only(entry, _CONTAINER_STATUS) for entry in containers]
+    return kept
+
+
+def _only(document: Doc, keys: tuple[str, ...]) -> Doc:
+    return {key: document[key] for key in keys if key in document}
 
 
 def share(value: Any, key: str = "") -> Any:
