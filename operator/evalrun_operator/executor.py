@@ -115,7 +115,7 @@ class Executor:
                 if written is None:
                     return None
                 if not plan.urgent:
-                    self._pacing.written(uid)
+                    self._pacing.written(uid, is_progress=more)
         try:
             for delete in deletes:
                 await self._delete(key, observed, delete)

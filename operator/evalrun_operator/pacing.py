@@ -14,6 +14,9 @@ would let an hour of silence buy a burst. The last one is kept for progress."""
 class Pacing:
     """A token bucket for each run: one write in an interval, `AHEAD` at once.
 
+    The first progress costs two, so that what was in hand at the beginning is not had twice: a
+    life holds one write more than intervals, and the first minute's progress is told early.
+
     A status that cannot wait is neither held back nor counted: of those there are few in a life.
     interval: seconds. clock: seconds that only grow. reading: seconds between two readings of a
     pod's progress.
@@ -24,6 +27,7 @@ class Pacing:
         self._clock = clock
         self._reading = reading
         self._full_at: dict[str, float] = {}
+        self._have_told: set[str] = set()
         self._crowded = CROWD
 
     def wait(self, uid: str, *, is_progress: bool) -> float:
@@ -42,15 +46,20 @@ class Pacing:
         """
         return wait + (self._reading if is_progress else 0.0)
 
-    def written(self, uid: str) -> None:
-        """Progress was written."""
+    def written(self, uid: str, *, is_progress: bool) -> None:
+        """A status that could have waited was written."""
         now = self._clock()
-        self._full_at[uid] = max(self._full_at.get(uid, 0.0), now) + self._interval
+        intervals = 2 if is_progress and uid not in self._have_told else 1
+        if is_progress:
+            self._have_told.add(uid)
+        self._full_at[uid] = max(self._full_at.get(uid, 0.0), now) + intervals * self._interval
         if len(self._full_at) > self._crowded:
             # Runs that were deleted at work; a full bucket means as much as none.
             self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+            self._have_told &= self._full_at.keys()
             self._crowded = max(2 * len(self._full_at), CROWD)
 
     def forget(self, uid: str) -> None:
         """The run has ended."""
         self._full_at.pop(uid, None)
+        self._have_told.discard(uid)
