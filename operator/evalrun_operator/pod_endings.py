@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 1.0
 """A pod that is removed goes when its Job's controller has counted it."""
 REFUSED_SECONDS = 600.0
-"""After a refusal, until the next try for any pod: a right that is missing is missing for all."""
+"""After a refusal, until the next try for the same pod."""
 
 
 class PodEndings:
@@ -26,7 +26,7 @@ class PodEndings:
         self._cluster = cluster
         self._store = store
         self._now = now
-        self._refused_until: datetime | None = None
+        self._refused_until: dict[str, datetime] = {}
 
     async def end(
         self, key: RunKey, run: Doc, actions: Sequence[FailPod | RemovePod]
@@ -34,26 +34,35 @@ class PodEndings:
         """Carry them out. Seconds until the run is to be looked at again; None for no more than is.
 
         A refusal is told in the run's status and in the log, and is no reason to raise: the rest of
-        the run goes on. Raises `ApiError` for anything else.
+        the run goes on, and its other pods. Raises `ApiError` for anything else.
         """
         if not actions:
             return None
-        if self._refused_until is not None and self._now() < self._refused_until:
-            return (self._refused_until - self._now()).total_seconds() + 0.1
-        for action in actions:
-            name = f"{END}pod/{action.name}"
-            try:
-                await self._end(key, action)
-            except NotFound:
-                self._store.gone("Pod", action.uid)
-            except (Forbidden, Invalid) as error:
-                self._refused_until = self._now() + timedelta(seconds=REFUSED_SECONDS)
-                log.warning("%s; again in %.0f s", error, REFUSED_SECONDS, extra=_run(key))
-                self._store.put_refused(run["metadata"]["uid"], name, error.text)
-                return 0.0  # for the status
-            self._store.put_refused(run["metadata"]["uid"], name, None)
-        self._refused_until = None
-        return SETTLE_SECONDS
+        now = self._now()
+        self._refused_until = {uid: at for uid, at in self._refused_until.items() if at > now}
+        due = [action for action in actions if action.uid not in self._refused_until]
+        refused = [await self._try(key, run, action) for action in due]
+        if any(refused):
+            return 0.0  # for the status
+        if due:
+            return SETTLE_SECONDS
+        again = min(self._refused_until[action.uid] for action in actions)
+        return (again - now).total_seconds() + 0.1
+
+    async def _try(self, key: RunKey, run: Doc, action: FailPod | RemovePod) -> bool:
+        """Whether the API server refuses it."""
+        name = f"{END}pod/{action.name}"
+        try:
+            await self._end(key, action)
+        except NotFound:
+            self._store.gone("Pod", action.uid)
+        except (Forbidden, Invalid) as error:
+            self._refused_until[action.uid] = self._now() + timedelta(seconds=REFUSED_SECONDS)
+            log.warning("%s; again in %.0f s", error, REFUSED_SECONDS, extra=_run(key))
+            self._store.put_refused(run["metadata"]["uid"], name, error.text)
+            return True
+        self._store.put_refused(run["metadata"]["uid"], name, None)
+        return False
 
     async def _end(self, key: RunKey, action: FailPod | RemovePod) -> None:
         pod = (key.namespace, action.name, action.uid, action.version)

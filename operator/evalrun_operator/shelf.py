@@ -36,6 +36,11 @@ class Held:
             return unpacked
         return self.content
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is kept small."""
+        return isinstance(self.content, bytes)
+
     def pack(self) -> None:
         """Keep it small: it is hardly looked at any more."""
         if not isinstance(self.content, bytes):

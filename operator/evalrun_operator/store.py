@@ -95,16 +95,14 @@ class Store:
         if held is None:
             return None
         notes = self._notes.get(held.uid) or Notes()
-        pods = list(self._pods(held.uid, key))
+        pods = dict(self._pods(held.uid, key))
         found = (self._shelves["Job"].get(job.uid) for job in self._kin.jobs_of(_ref(held)))
         jobs = [job for job in found if job is not None]
         return Observed(
             run=held.document,
             jobs={job.name: job.document for job in jobs},
-            pods=tuple(pod.document for pod in pods),
-            progress={
-                pod.uid: self._progress[pod.uid] for pod in pods if pod.uid in self._progress
-            },
+            pods=tuple(pods.values()),
+            progress={uid: self._progress[uid] for uid in pods if uid in self._progress},
             snapshot=notes.snapshot,
             snapshot_absent=notes.snapshot_absent,
             benchmarks=notes.recent_benchmarks(self._clock()),
@@ -135,8 +133,7 @@ class Store:
     def pods_at_work(self) -> Iterator[Doc]:
         """Running pods of runs that have not ended."""
         for uid, key in list(self._active.items()):
-            for pod in self._pods(uid, key):
-                document = pod.document
+            for _, document in self._pods(uid, key, ended=False):
                 deleted = "deletionTimestamp" in document["metadata"]
                 if (document.get("status") or {}).get("phase") == "Running" and not deleted:
                     yield document
@@ -145,7 +142,7 @@ class Store:
         """The last progress of each pod of a run."""
         held = self._shelves["EvaluationRun"].find(*key)
         pods = self._pods(held.uid, key) if held else ()
-        return [self._progress[pod.uid] for pod in pods if pod.uid in self._progress]
+        return [self._progress[uid] for uid, _ in pods if uid in self._progress]
 
     # What is learnt
 
@@ -263,13 +260,17 @@ class Store:
 
     # How it hangs together
 
-    def _pods(self, run_uid: str, key: RunKey) -> Iterator[Held]:
+    def _pods(self, run_uid: str, key: RunKey, *, ended: bool = True) -> Iterator[tuple[str, Doc]]:
+        """A run's pods by uid. ended: those that have ended, too."""
         shelf = self._shelves["Pod"]
         for job in self._kin.jobs_of(Ref(key.namespace, run_uid)):
             for pod in self._kin.pods_of(job):
                 held = shelf.get(pod.uid)
-                if held is not None and _key_by_label(held) == key:
-                    yield held
+                if held is None or (held.is_packed and not ended):
+                    continue
+                document = held.document
+                if _key_by_label(document) == key:
+                    yield held.uid, document
 
     def _notes_of(self, run_uid: str) -> Notes | None:
         """None for a run that has ended or gone: a late answer is none about its successor."""
@@ -322,7 +323,7 @@ class Store:
         key = self._key(run)
         if (key is not None and run.uid not in self._active) or _is_over(held.document):
             held.pack()
-        return key or _key_by_label(held)
+        return key or _key_by_label(held.document)
 
     def _after_removal(self, kind: Kind, held: Held) -> RunKey | None:
         if kind == "EvaluationRun":
@@ -375,6 +376,7 @@ def _ref(held: Held) -> Ref:
     return Ref(held.namespace, held.uid)
 
 
-def _key_by_label(held: Held) -> RunKey:
-    labels = held.document["metadata"].get("labels") or {}
-    return RunKey(held.namespace, str(labels.get(RUN_LABEL, "")))
+def _key_by_label(document: Doc) -> RunKey:
+    metadata = document["metadata"]
+    labels = metadata.get("labels") or {}
+    return RunKey(metadata["namespace"], str(labels.get(RUN_LABEL, "")))

@@ -43,7 +43,7 @@ _ANNOTATIONS: Final[dict[Kind, tuple[str, ...]]] = {
     "Pod": ("batch.kubernetes.io/job-completion-index", ACCELERATORS_ANNOTATION),
 }
 _POD_STATUS = ("phase", "reason", "message", "podIP", "conditions")
-_CONTAINER_STATUS = ("name", "state")
+_CONTAINER_STATUS = ("name", "state", "image", "imageID")
 _JOB_SPEC_WITHOUT = frozenset({"template", "podFailurePolicy", "selector"})
 _SHARED = frozenset({"type", "status", "reason", "kind", "apiVersion", "namespace", "phase"})
 
