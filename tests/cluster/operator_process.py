@@ -81,6 +81,7 @@ class Replica:
                 f"--lease-namespace={SYSTEM}",
             ],
             env={**without_proxy(), "KUBECONFIG": str(kubeconfig), "POD_UID": pod_uid},
+            stdout=subprocess.DEVNULL,
             stderr=self._output,
         )
 

@@ -12,7 +12,7 @@ from fake_api import FakeApi
 from objects import Doc, job, pod, run
 from world_documents import configuration
 
-from evalrun_operator.api_errors import Conflict, Forbidden
+from evalrun_operator.api_errors import Conflict, Forbidden, Invalid
 from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import END, FailPod, Ledger, Observed, Plan, RemovePod, RunKey
 from evalrun_operator.executor import Executor
@@ -122,8 +122,10 @@ class Bench:
         assert found is not None
         return found
 
-    def do(self, kind: type[FailPod] | type[RemovePod], **rest: Any) -> float | None:
-        metadata = self.pod["metadata"]
+    def do(
+        self, kind: type[FailPod] | type[RemovePod], pod: Doc | None = None, **rest: Any
+    ) -> float | None:
+        metadata = (pod or self.pod)["metadata"]
         same = (metadata["name"], metadata["uid"], metadata["resourceVersion"])
         action = FailPod(*same, PATCH) if kind is FailPod else RemovePod(*same)
         plan = Plan(actions=(action,), **rest)
@@ -166,6 +168,18 @@ def test_a_right_that_is_missing_is_told_once_and_hinders_nothing_else(
             assert (bench.do(FailPod) or 0) > REFUSED_SECONDS
     assert len(bench.api.requests) == 2
     assert caplog.text.count("pods is forbidden") == 1
+
+
+def test_the_refusal_of_one_pod_is_none_of_another() -> None:
+    bench = Bench()
+    other = deleted()
+    other["metadata"] |= {"name": "one-answer-pod-2", "uid": "pod-2"}
+    other = bench.api.add("pods", other)
+    bench.store.put("Pod", other)
+    bench.api.fail_before[("patch", "pods")] = [Invalid("patch", 422, "a webhook denied it")]
+    assert bench.do(FailPod) == 0.0
+    assert bench.do(FailPod, other) == 1.0
+    assert list(bench.observed.refused) == [f"{END}pod/one-answer-pod-1"]
 
 
 def test_a_right_that_was_given_meanwhile_is_used() -> None:

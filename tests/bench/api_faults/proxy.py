@@ -19,6 +19,8 @@ from bench.api_faults.draws import Draws, Fault, Kind, Refusal
 from bench.api_faults.watching import CutError, disturbed, gone_line
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-length"}
+PATIENCE_SECONDS = 15.0
+"""At the end, for what is still carried out; longer than any delay."""
 REMEMBER = 0.3
 """Share of the lists that are remembered to be told again later."""
 
@@ -77,7 +79,11 @@ class FaultProxy:
     async def stop(self) -> None:
         """Stop listening, and cut what is under way."""
         await self._runner.cleanup()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:  # what was taken is carried out, unless the API server does not answer
+            _, late = await asyncio.wait(self._tasks, timeout=PATIENCE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._session.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -170,12 +176,12 @@ class FaultProxy:
 def kind_of(method: str, path: str, query: Mapping[str, str]) -> Kind:
     """What sort of request it is."""
     parts = path.strip("/").split("/")
+    if method == "GET" and query.get("watch") in ("1", "true"):
+        return "watch"
     if "leases" in parts:
         return "lease"
     if method != "GET":
         return "write"
-    if query.get("watch") == "true":
-        return "watch"
     named = parts[-1] not in ("evaluationruns", "jobs", "pods", "benchmarks", "configmaps")
     return "get" if named else "list"
 

@@ -9,6 +9,7 @@ processor time from /proc.
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from bench.control.audit import duplicates
 from bench.control.burst import burst
-from bench.control.hung import hung
+from bench.control.hung import SLOW, hung
 from bench.control.latency import Latency, latency
 from bench.control.lives import finished_status, lives
 from bench.control.stage import Stage, stage
@@ -86,17 +87,20 @@ def measure_lives(on: Stage, options: argparse.Namespace) -> tuple[Figures, list
     told("100 active runs", **vars(some))
     wide = lives(on, 4, options.answer_seconds, shards=64)
     told("runs of 64 shards", **vars(wide))
-    many = lives(on, options.runs, options.answer_seconds)
+    many = lives(on, options.runs, options.crowd_seconds)
     told(f"{options.runs} active runs", **vars(many))
     beside = hung(on, options.latency_runs)
     told("beside slow and silent endpoints", **vars(beside))
     bounds += [
+        Bound(f"of {options.runs} runs answered at once", many.at_once, options.runs, True),
         Bound("memory with 1,000 active runs, MiB", many.rss_mib, 140),
         Bound("writes beyond 15 and 2 a minute, 1 shard", max(some.over, many.over), 0),
         Bound("writes beyond 15 and 2 a minute, 64 shards", wide.over, 0),
         Bound("age of progress when told, 100 active runs, p95, s", some.lag_p95_s, 10),
         Bound("age of progress when told, 1,000 active runs, p95, s", many.lag_p95_s, 30),
         *_latency_bounds(beside.slow, "one silent and 100 slow endpoints"),
+        Bound("readings of these that were given up", beside.timeouts, SLOW + 1, True),
+        Bound("probes beside these are green", beside.healthy, 1, True),
     ]
     return {
         "p50_ms_empty": few.p50,
@@ -107,6 +111,8 @@ def measure_lives(on: Stage, options: argparse.Namespace) -> tuple[Figures, list
         "writes_per_run_64_shards": wide.writes,
         "lag_p95_s_100": some.lag_p95_s,
         "lag_p95_s_1000": many.lag_p95_s,
+        "progress_gap_s_100": some.gap_s,
+        "active_at_once": many.at_once,
         "hung_p50_ms": beside.slow.p50,
         "hung_p95_ms": beside.slow.p95,
         "quick_p50_ms": beside.quick.p50,
@@ -115,7 +121,7 @@ def measure_lives(on: Stage, options: argparse.Namespace) -> tuple[Figures, list
 
 
 def measure_stored(on: Stage, options: argparse.Namespace) -> tuple[Figures, list[Bound]]:
-    """Rows with many stored runs, the idle one first: nothing has been at work then."""
+    """Rows with many stored runs."""
     fill(on, options.stored, finished_status(on, on.plane.namespace("example")))
     restarts = [restart(on) for _ in range(options.rounds)]
     told("restart", seconds=restarts)
@@ -123,7 +129,7 @@ def measure_stored(on: Stage, options: argparse.Namespace) -> tuple[Figures, lis
     told(f"latency at 1/s, {options.stored} stored", is_=full)
     still = idle(on, options.idle_seconds)
     told("idle", **vars(still))
-    both = lives(on, options.runs, options.answer_seconds)
+    both = lives(on, options.runs, options.crowd_seconds)
     told(f"{options.runs} active runs, {options.stored} stored", **vars(both))
     return {
         "p50_ms": full.p50,
@@ -176,11 +182,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--rounds", type=int, default=3, help="of bursts and restarts (3)")
     add("--latency-runs", type=int, default=100, help="one a second (100)")
     add("--answer-seconds", type=float, default=120, help="for which an active run answers (120)")
+    add("--crowd-seconds", type=float, default=180, help="the same of a thousand at once (180)")
     add("--stored", type=int, default=10_000, help="runs that have ended (10000)")
     add("--idle-seconds", type=float, default=600, help="to watch it do nothing (600)")
     names = ["burst", *ROWS]
     add("--only", nargs="+", choices=names, default=names, help="some rows alone")
     options = parser.parse_args(arguments)
+    # Nothing is left behind, though a shell may have started this in the background without SIGINT.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     found: Figures = {}
     bounds: list[Bound] = []
     twice = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ class AuditLog:
 
     def _read(self) -> Iterator[Request]:
         with self._path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            assert size >= self._offset, f"{self._path} was begun anew: requests are missing"
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from dataclasses import dataclass
 
 from bench.control.documents import runs
@@ -66,8 +65,7 @@ def _answering(stage: Stage, namespace: str, count: int, delay: float) -> None:
 
 def _timeouts(stage: Stage) -> int:
     assert stage.replica is not None
-    with urllib.request.urlopen(f"http://127.0.0.1:{stage.replica.port}/metrics") as answer:
-        text = answer.read().decode()
+    text = stage.replica.text("/metrics")
     pattern = r'^evalrun_operator_scrape_failures_total\{reason="timeout"\} ([0-9.]+)'
     found = re.search(pattern, text, re.MULTILINE)
     return int(float(found[1])) if found else 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from bench.api_client import ApiClient
@@ -25,7 +28,9 @@ END_SECONDS = 600.0
 class Lives:
     """runs, shards, and seconds for which each answered.
 
-    rss_mib: most memory of the operator while all answered. lag: seconds that progress was old when
+    at_once: most pods that answered at the same time. rss_mib: most memory of the operator, from
+    the first run to the last one's end. gap_s: longest time between two words about a run's
+    progress. lag: seconds that progress was old when
     a status told it, p50 and p95. writes: the most that one run cost, and what they were. over: by
     how much a run cost more than 15 and 2 for each minute of its life; 0 if none did.
     """
@@ -33,7 +38,9 @@ class Lives:
     runs: int
     shards: int
     seconds: float
+    at_once: int
     rss_mib: float
+    gap_s: float
     lag_p50_s: float
     lag_p95_s: float
     writes: int
@@ -49,7 +56,7 @@ def lives(stage: Stage, count: int, seconds: float, shards: int = 1) -> Lives:
     memory = 0.0
     with Witness(stage.target, progress=True) as witness:
         told = {SECONDS_ANNOTATION: str(seconds)}
-        stage.writer.send(runs(namespace, count, shards, **told)).result()
+        sent = stage.writer.send(runs(namespace, count, shards, **told))
         began = time.monotonic()
         ended = 0
         while ended < count:
@@ -58,20 +65,25 @@ def lives(stage: Stage, count: int, seconds: float, shards: int = 1) -> Lives:
             if time.monotonic() - began > seconds:
                 ended = stage.ask(lambda api: _ended(api, path))
             time.sleep(2)
-        lags = _lags(witness, stage.ask(lambda api: _answering(api, namespace)), seconds)
+        sent.result()
+        starts = stage.ask(lambda api: _answering(api, namespace))
+        heard = _heard(witness, starts)
+        assert len(heard) == count, f"progress of {len(heard)} of {count} runs was told"
+        lags = sorted(_lags(heard, starts, seconds))
     writes = writes_by_run(stage.account(), namespace)
     assert len(writes) == count, f"writes of {len(writes)} of {count} runs"
     most = max(writes.values(), key=lambda one: one.total())
     minutes = stage.ask(lambda api: _minutes(api, path))
     over = max(one.total() - 15 - 2 * minutes[name] for name, one in writes.items())
-    lags.sort()
     return Lives(
         count,
         shards,
         seconds,
+        _at_once(starts, seconds),
         memory,
-        lags[len(lags) // 2] if lags else 0.0,
-        lags[len(lags) * 95 // 100] if lags else 0.0,
+        max(_gaps(heard)),
+        lags[len(lags) // 2],
+        lags[len(lags) * 95 // 100],
         most.total(),
         dict(Counter(most)),
         max(over, 0.0),
@@ -98,30 +110,53 @@ async def _minutes(api: ApiClient, path: str) -> dict[str, float]:
     return found
 
 
-async def _answering(api: ApiClient, namespace: str) -> dict[str, datetime]:
-    """When the pods of each run began to answer, by run."""
+async def _answering(api: ApiClient, namespace: str) -> dict[str, list[float]]:
+    """When each pod began to answer, by run: to a second, their clock's step."""
     items, _ = await api.list(
         f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": "lmms-eval.io/step=answer"}
     )
-    found: dict[str, datetime] = {}
+    found: dict[str, list[float]] = {}
     for pod in items:
         name = f"{namespace}/{pod['metadata']['labels']['lmms-eval.io/run']}"
         at = datetime.fromisoformat(pod["status"]["startTime"])
-        found[name] = max(at, found.get(name, at))
+        found.setdefault(name, []).append(at.timestamp())
     return found
 
 
-def _lags(witness: Witness, begun: dict[str, datetime], seconds: float) -> list[float]:
-    """How long ago the pods had done what a status says, to a second (their clock's step).
+def _at_once(starts: dict[str, list[float]], seconds: float) -> int:
+    """Most pods that answered at the same time."""
+    begun = sorted(at for pods in starts.values() for at in pods)
+    return max(bisect_right(begun, at) - bisect_right(begun, at - seconds) for at in begun)
 
-    What is told at the end counts for nothing here: all is done then.
-    """
-    found = []
+
+def _heard(witness: Witness, starts: dict[str, list[float]]) -> dict[str, list[tuple[float, int]]]:
+    """When a status told how much of a run was done, but for its begin and its end."""
+    heard: dict[str, list[tuple[float, int]]] = {}
     for at, name, done in witness.told():
-        if 0 < done < REQUESTS and name in begun:
-            produced = begun[name].timestamp() + seconds * done / REQUESTS
-            found.append(at - produced)
-    return found
+        if done > 0 and name in starts:
+            heard.setdefault(name, []).append((at, done))
+    return heard
+
+
+def _lags(
+    heard: dict[str, list[tuple[float, int]]], starts: dict[str, list[float]], seconds: float
+) -> list[float]:
+    """How long ago the pods had done what a status says. What is told at the end is not counted.
+
+    A run's shards begin one after another, and the requests are theirs in equal parts.
+    """
+    return [
+        at - (sum(starts[name]) / len(starts[name]) + seconds * done / REQUESTS)
+        for name, told in heard.items()
+        for at, done in told
+        if done < REQUESTS
+    ]
+
+
+def _gaps(heard: dict[str, list[tuple[float, int]]]) -> Iterator[float]:
+    for told in heard.values():
+        yield from (later - at for (at, _), (later, _) in pairwise(told))
+        yield 0.0
 
 
 def finished_status(stage: Stage, namespace: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bench.played_node.process import PlayedNode
 from cluster import cluster as clusters
 from cluster.access import until
 from cluster.control_plane import ControlPlane
-from cluster.operator_process import Replica, establish, write_kubeconfig
+from cluster.operator_process import USER, Replica, establish, write_kubeconfig
 
 Answer = TypeVar("Answer")
 OPERATOR_PYTHON = Path(__file__).parents[3] / ".venv-operator/bin/python"
@@ -44,14 +44,13 @@ class Stage:
         self._number = 0
         self.node: PlayedNode | None = None
 
-    def start(self, **settings: Any) -> float:
+    def start(self) -> float:
         """Start the operator. When, in steady seconds."""
         self._number += 1
         began = time.monotonic()
         name = f"operator-{self._number}"
-        config = {**CONFIG, **settings}
         self.replica = Replica(
-            self.plane.folder, self._kubeconfig, name, config, python=OPERATOR_PYTHON
+            self.plane.folder, self._kubeconfig, name, CONFIG, python=OPERATOR_PYTHON
         )
         return began
 
@@ -61,12 +60,11 @@ class Stage:
         replica = self.replica
         until("the operator leads", lambda: replica.is_role("leader"), 60, 0.02)
 
-    def stop(self, *, killed: bool = False) -> None:
+    def stop(self) -> None:
         """End the operator; an error that it logged is raised."""
         if self.replica is None:
             return
-        if not killed:
-            self.replica.stop()
+        self.replica.stop()
         errors = self.replica.lines("ERROR") + self.replica.lines("CRITICAL")
         self.replica.end()
         self.replica = None
@@ -128,16 +126,19 @@ class Stage:
         return dict(json.loads(done.stdout))
 
     def clear(self, namespace: str) -> None:
-        """Delete a namespace with all that is in it, and wait until it is gone."""
-        self.plane.kubectl("delete", "namespace", namespace, "--wait=false")
-        gone = ("get", "namespace", namespace, "--ignore-not-found", "-o", "name")
-        until("the namespace is gone", lambda: not self.plane.kubectl(*gone).stdout, 300, 1)
+        """Delete the runs of a namespace, and wait until their pods are gone.
+
+        The namespace stays: its controller would look again after half of its pods' grace period.
+        """
+        self.plane.kubectl("-n", namespace, "delete", "evr", "--all", "--wait=false")
+        left = ("-n", namespace, "get", "evr,jobs,pods", "-o", "name")
+        until("its runs and pods are gone", lambda: not self.plane.kubectl(*left).stdout, 120, 1)
 
 
 @contextmanager
 def stage() -> Iterator[Stage]:
     """Start a control plane; end all in the end."""
-    with clusters.control_plane("bench-control", scheduler=False) as plane:
+    with clusters.control_plane("bench-control", scheduler=False, audited_users=(USER,)) as plane:
         writer = Writer(Target(plane.server, plane.folder / "pki"))
         found = Stage(plane, writer)
         try:
