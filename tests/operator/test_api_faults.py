@@ -35,7 +35,7 @@ class Bystander:
 
     kills = ""
 
-    def before(self) -> bool:
+    def before(self, at: float) -> bool:
         return self.kills == "before"
 
     def after(self, at: float, code: int) -> bool:

@@ -12,9 +12,10 @@ from bench.api_client import WatchEvent
 from bench.api_faults.draws import SHARES, Draws
 from bench.api_faults.killing import Kills
 from bench.chaos import judge
-from bench.chaos.audit import writes_by_run
+from bench.chaos.audit import fenced, writes_by_run
 from bench.chaos.history import History, RunRecord
 from bench.chaos.judge import Expected
+from bench.chaos.keeper import defects_in
 from bench.chaos.scripts import draw
 
 pytestmark = pytest.mark.decisions
@@ -303,6 +304,41 @@ def test_writes_are_counted_that_succeeded_and_are_the_operators() -> None:
     assert kinds == {"create jobs": 1, "create events": 1}
 
 
+def test_a_status_that_the_rules_forbid_is_seen_though_it_was_never_stored() -> None:
+    lines = [
+        audit_line("patch", "evaluationruns", "run-00001", 422),
+        audit_line("patch", "evaluationruns", "run-00002", 409),
+        audit_line("patch", "evaluationruns", "run-00003"),
+        audit_line("create", "jobs", "run-00004-prepare", 422),
+    ]
+    assert fenced(lines, USER) == ["team/run-00001: a status was refused"]
+
+
+def log_line(level: str, message: str) -> str:
+    return json.dumps({"level": level, "message": message})
+
+
+def test_a_part_that_ends_and_a_trace_are_defects_and_what_sigkill_cut_is_none() -> None:
+    lines = [
+        log_line("ERROR", "a defect; again in 1.0 s"),
+        log_line("CRITICAL", "workers ended: division by zero"),
+        log_line("CRITICAL", "resync ended: an earlier one; was etcd restored from a backup?"),
+        log_line("CRITICAL", "leadership is lost: the process ends, so that nothing is written"),
+        "Traceback (most recent call last):",
+        '{"level": "IN',
+    ]
+    assert defects_in("\n".join(lines)) == [*lines[:2], lines[4]]
+
+
+def test_a_write_of_a_dead_process_kills_nobody() -> None:
+    killed: list[float] = []
+    kills = Kills(1, lambda _: 1.0, 1, lambda: killed.append(0.0), lambda: 9.0, born_at=8.0)
+    for _ in range(20):
+        assert not kills.before(7.0)
+        assert not kills.after(7.0, 201)
+    assert killed == []
+
+
 def test_a_seed_gives_the_same_runs_and_the_same_faults() -> None:
     assert draw(7, 3, ["a", "b"]) == draw(7, 3, ["a", "b"])
     drawn = [[Draws(7).request(kind) for kind in SHARES] for _ in range(2)]
@@ -323,7 +359,7 @@ def test_kills_fall_between_writes_and_a_write_of_the_successor_ends_the_measure
         now[0] = float(second)
         if len(killed) > len(kills.recovery) and second == killed[-1] + 5:
             kills.born_at = now[0]
-        if not kills.before():
+        if not kills.before(now[0]):
             kills.after(now[0], 201)
     assert len(killed) == kills.done == 4
     assert 0 < kills.before_write < 4

@@ -33,9 +33,9 @@ class Kills:
         self._random = random.Random(f"kills {self.seed}")
         self._draw()
 
-    def before(self) -> bool:
+    def before(self, at: float) -> bool:
         """See `Interloper`."""
-        if self._killed_at is not None:
+        if self._killed_at is not None or at < self.born_at:
             return False
         self._left -= 1
         if self._left > 0 or not self._at_before or self.done >= self.wanted:
@@ -52,7 +52,7 @@ class Kills:
                 self._killed_at = None
                 self._draw()
             return False
-        if self._left > 0 or self.done >= self.wanted:
+        if self._left > 0 or self.done >= self.wanted or at < self.born_at:
             return False
         self._do()
         return True

@@ -31,7 +31,7 @@ class Interloper(Protocol):
     at: of the event loop, when the request came.
     """
 
-    def before(self) -> bool:
+    def before(self, at: float) -> bool:
         """A write is about to be carried out; whether its sender was just killed instead."""
         ...
 
@@ -119,7 +119,7 @@ class FaultProxy:
             return None
         if fault in ("conflict", "too_many", "unavailable"):
             return _refused(self.draws.refusal(fault, request.method))
-        if kind == "write" and self._interloper.before():
+        if kind == "write" and self._interloper.before(at):
             return None
         answer = await self._forward(request, body)
         if fault == "duplicate":

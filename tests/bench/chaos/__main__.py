@@ -40,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{kind}: {case}")
         if len(cases) > SHOWN:
             print(f"{kind}: and {len(cases) - SHOWN} more")
-    missed = 0 if setting.calm else setting.kills - findings.kills
+    killed = findings.ended["killed"]
+    missed = 0 if setting.calm else setting.kills - killed
     if missed:
-        print(f"only {findings.kills} of {setting.kills} kills: all runs had ended before")
+        print(f"only {killed} of {setting.kills} kills: all runs had ended before")
     _report(setting, findings)
     return 1 if missed or any(findings.violations.values()) else 0
 
@@ -83,7 +84,7 @@ def _report(setting: Setting, found: Findings) -> None:
         seed=setting.seed,
         calm=setting.calm,
         seconds=found.seconds,
-        kills=found.kills,
+        kills=found.ended["killed"],
         kills_before_write=found.kills_before_write,
         processes=dict(found.ended),
         **{kind: len(cases) for kind, cases in found.violations.items()},

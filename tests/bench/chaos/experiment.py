@@ -17,7 +17,7 @@ from bench.api_faults.draws import Draws
 from bench.api_faults.killing import Kills
 from bench.api_faults.proxy import FaultProxy
 from bench.chaos import judge
-from bench.chaos.audit import writes_by_run
+from bench.chaos.audit import fenced, writes_by_run
 from bench.chaos.history import RunRecord
 from bench.chaos.keeper import Keeper
 from bench.chaos.people import People
@@ -204,6 +204,7 @@ class Experiment:
                 self.findings.phases[str(phase)] += 1
         unseen = sorted(expected.keys() - history.by_uid.keys())
         found["lost"] += [f"the run of uid {uid} was never seen" for uid in unseen]
+        found["late"] += self._people.late
         found["gaps"] += ["the watch of the harness was interrupted"] * history.gaps
         found["defects"] += defects
         self.findings.violations = dict(found)
@@ -211,16 +212,17 @@ class Experiment:
     def judge_writes(self) -> None:
         """Once the API server has recorded all of them."""
         folder, log = self._plane.audit_log.parent, self._plane.audit_log
-        lines = (
+        lines = [
             line
             for file in sorted(folder.glob(f"{log.stem}*{log.suffix}"))  # it is rotated
             for line in file.read_text().splitlines()
-        )
+        ]
         found = self.findings
         found.writes, found.written = writes_by_run(lines, USER)
         lives: defaultdict[str, list[RunRecord]] = defaultdict(list)
         for run in self._witness.history.by_uid.values():
             lives[f"{run.namespace}/{run.name}"].append(run)
+        found.violations["fenced"] = fenced(lines, USER)
         found.violations["too_many_writes"] = judge.too_many_writes(found.writes, lives)
 
 

@@ -7,7 +7,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from bench.api_faults.killing import Kills
 from cluster.operator_process import Replica
 
 LOOK_SECONDS = 0.02
-
-
+PAST_CHANGED = "was etcd restored from a backup"
 MOVES = 0.3
 """Share of the deaths after which another pod takes over, which has to wait for the Lease."""
 
@@ -60,12 +58,28 @@ class Keeper:
             self._replica.process.kill()
 
     def defects(self) -> list[str]:
-        """What the operator itself calls a defect of its own, in the logs of all its lives."""
-        found = []
-        for log in sorted(self._folder.glob("operator-*.log")):
-            for line in log.read_text(errors="replace").splitlines():
-                with suppress(ValueError):  # a last line that was cut by SIGKILL
-                    entry = json.loads(line)
-                    if entry["level"] in ("ERROR", "CRITICAL") and "defect" in entry["message"]:
-                        found.append(line)
-        return found
+        """What the operator itself calls a defect of its own, in the logs of all its lives.
+
+        A part that ended is one, and a trace that nobody caught; that a Lease was lost, or that the
+        API server's past changed, is none.
+        """
+        logs = sorted(self._folder.glob("operator-*.log"))
+        return [line for log in logs for line in defects_in(log.read_text(errors="replace"))]
+
+
+def defects_in(log: str) -> list[str]:
+    """Those of one life. Its last line may have been cut by SIGKILL."""
+    found = []
+    lines = log.splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            if number < len(lines):
+                found.append(line)
+            continue
+        level, text = entry["level"], entry["message"]
+        part_ended = level == "CRITICAL" and " ended: " in text and PAST_CHANGED not in text
+        if part_ended or (level == "ERROR" and "defect" in text):
+            found.append(line)
+    return found

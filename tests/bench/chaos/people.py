@@ -18,11 +18,13 @@ PATIENCE_SECONDS = 10.0
 class People:
     """Plays scripts. expected: how each run is to end, by its uid; one that is deleted has no end.
 
-    deadline: seconds in which a run has to end once nobody acts any more.
+    late: names of those that had not ended when they had to. deadline: seconds in which a run has
+    to end once nobody acts any more.
     """
 
     def __init__(self, api: ApiClient, witness: Witness, seed: int, deadline: float) -> None:
         self.expected: dict[str, Expected] = {}
+        self.late: list[str] = []
         self.acts = 0
         self.done = 0
         self._api = api
@@ -61,7 +63,8 @@ class People:
                 return
             await asyncio.sleep(script.hold / 3)
             uid = await self._create(script)
-        await self._witness.ended(uid, self._deadline)
+        if not await self._witness.ended(uid, self._deadline):
+            self.late.append(f"{script.namespace}/{script.name} ({uid[:8]})")
 
     async def _create(self, script: Script) -> str:
         created = await self._api.request("POST", _path(script, named=False), script.manifest())
