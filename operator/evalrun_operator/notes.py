@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from evalrun_api.benchmark import Benchmark
+from evalrun_api.plan import RunPlan
 from evalrun_operator.decisions import Doc, Ledger, Snapshot
 
 MANY_FAILURES = 5
 """Tries, within some seconds: fewer are a hiccup that nobody has to know of."""
 BENCHMARK_AGE = 30.0
 """Seconds after which a Benchmark, or its absence, is looked up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSnapshot:
+    """A snapshot at a sixth of its memory: thousands are kept, and looked at now and then."""
+
+    plan: bytes
+    files: Mapping[str, str]
+    digest: str
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> KeptSnapshot:
+        """Its plan as a ConfigMap holds it."""
+        text = json.dumps(snapshot.plan.document()).encode()
+        return cls(text, snapshot.files, snapshot.digest)
+
+    def unpack(self) -> Snapshot:
+        """The snapshot."""
+        return Snapshot(_plan(self.plan), self.files, self.digest)
+
+
+@lru_cache(maxsize=64)
+def _plan(text: bytes) -> RunPlan:
+    """A run is looked at several times while its step begins."""
+    return RunPlan.model_validate_json(text)
 
 
 @dataclass(slots=True)
@@ -22,7 +51,7 @@ class Notes:
     each with what it contains of `gone`.
     """
 
-    snapshot: Snapshot | None = None
+    snapshot: KeptSnapshot | None = None
     snapshot_absent: bool = False
     benchmarks: dict[str, tuple[Benchmark | None, float]] = field(default_factory=dict)
     conflicts: set[str] = field(default_factory=set)

@@ -13,7 +13,7 @@ from evalrun_api.names import RUN_LABEL
 from evalrun_api.progress import Progress
 from evalrun_operator.decisions import Doc, Ledger, Observed, RunKey, Snapshot
 from evalrun_operator.kinship import Kinship, Ref
-from evalrun_operator.notes import Notes
+from evalrun_operator.notes import KeptSnapshot, Notes
 from evalrun_operator.owners import controller_uid
 from evalrun_operator.shelf import Held, Shelf, version_of
 from evalrun_operator.standing import JobWithPods
@@ -103,7 +103,7 @@ class Store:
             jobs={job.name: job.document for job in jobs},
             pods=tuple(pods.values()),
             progress={uid: self._progress[uid] for uid in pods if uid in self._progress},
-            snapshot=notes.snapshot,
+            snapshot=notes.snapshot.unpack() if notes.snapshot else None,
             snapshot_absent=notes.snapshot_absent,
             benchmarks=notes.recent_benchmarks(self._clock()),
             conflicts=frozenset(notes.conflicts),
@@ -220,7 +220,7 @@ class Store:
     def put_snapshot(self, run_uid: str, snapshot: Snapshot | None) -> None:
         """Remember the snapshot, or that there is none."""
         if notes := self._notes_of(run_uid):
-            notes.snapshot = snapshot
+            notes.snapshot = KeptSnapshot.of(snapshot) if snapshot is not None else None
             notes.snapshot_absent = snapshot is None
             if snapshot is not None:
                 notes.benchmarks.clear()

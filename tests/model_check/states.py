@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from evalrun_operator.decisions import Ledger, Observed, RunKey, Snapshot
+from evalrun_operator.decisions import Ledger, Observed, RunKey
 from evalrun_operator.kinship import Ref
-from evalrun_operator.notes import MANY_FAILURES, Notes
+from evalrun_operator.notes import MANY_FAILURES, KeptSnapshot, Notes
 from evalrun_operator.shelf import Held
 from evalrun_operator.store import Store, has_ended
 from evalrun_operator.strip import KINDS, Kind
@@ -75,7 +75,7 @@ class States:
         self.documents = Documents()
         self._notes: list[tuple[Any, ...]] = []
         self._numbers: dict[tuple[Any, ...], int] = {}
-        self._snapshots: dict[str, Snapshot] = {}
+        self._snapshots: dict[str, KeptSnapshot] = {}
         self.no_notes = self._note_number(None)
 
     def begin(self, cluster: Cluster) -> State:

@@ -12,11 +12,13 @@ from typing import Any, cast
 import pytest
 from fake_api import FakeApi
 from objects import Doc, job, pod, run
+from world_documents import configuration, run_document
 
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_operator import executor as executors
 from evalrun_operator import parsing
+from evalrun_operator.admission import admit, read_run
 from evalrun_operator.api_errors import ApiError, Conflict, Forbidden, Invalid, Unavailable
 from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import (
@@ -41,7 +43,7 @@ pytestmark = pytest.mark.decisions
 
 KEY = RunKey("team", "one")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SNAPSHOT = cast(Snapshot, "a snapshot")
+SNAPSHOT, _ = admit(read_run(run_document()), "uid-1", {}, configuration())
 WORKING = {"phase": "Answering"}
 
 
