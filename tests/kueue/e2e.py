@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -220,7 +221,7 @@ def _report(space: Space, runs: dict[str, Seen], most: int, seconds: float, fold
             place.mkdir()
             plain[documents] = plain_run(place, documents)
     unequal = []
-    order = sorted(runs, key=lambda name: runs[name].admitted or 0)
+    order = sorted(runs, key=lambda name: runs[name].admitted or math.inf)
     print(
         f"{'admitted':>8} {'run':8} {'priority':8} {'GPUs':>4} {'at':>7} {'waited':>7} "
         f"{'stops':>5} {'docs':>5} {'computed':>8} {'writes':>6}  score and equality"
@@ -237,7 +238,8 @@ def _report(space: Space, runs: dict[str, Seen], most: int, seconds: float, fold
         stops = status.get("queue", {}).get("evictions", 0)
         print(
             f"{place:8} {name:8} {seen.priority or '-':8} {seen.gpus:4} "
-            f"{seen.admitted or 0:6.0f}s {status.get('time', {}).get('queue', 0):6}s {stops:5} "
+            f"{seen.admitted or math.nan:6.0f}s "
+            f"{status.get('time', {}).get('queue', 0):6}s {stops:5} "
             f"{seen.documents:5} {status.get('answers', {}).get('computed', 0):8} "
             f"{len(space.writes(name)):6}  {status.get('headline')}, {verdict}"
         )
@@ -264,7 +266,7 @@ def _report(space: Space, runs: dict[str, Seen], most: int, seconds: float, fold
         runs=len(runs),
         quota=QUOTA,
         preemptions=evictions,
-        max_active=most,
+        max_gpus=most,
         unequal=len(unequal),
         writes_most=max(len(space.writes(name)) for name in runs),
         seconds=seconds,
