@@ -100,6 +100,7 @@ generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's na
 	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
+	$(BIN)/python gitops/argocd/generate.py
 
 .PHONY: constraints
 constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
@@ -163,6 +164,17 @@ kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 
 kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-tools ## Show runs in the real Kueue's queues: 20 share 4 GPUs, one is preempted (20 minutes; ARGS="--runs 8" for less)
 	CI=true $(BIN)/pytest -q -p no:cacheprovider -m kueue tests/kueue
 	PYTHONPATH=tests:tests/kueue $(BIN)/python tests/kueue/e2e.py $(ARGS)
+
+# How GitOps tools take a run, from their own code: tests/gitops.
+GITOPS := PYTHONPATH=tests:tests/operator $(BIN)/python -m
+
+.PHONY: gitops-tools
+gitops-tools: $(STAMP) ## Build what asks Argo CD's, kstatus' and Flux' own code (once; 10 minutes of Go compiling)
+	@$(GITOPS) gitops.tools
+
+.PHONY: gitops-check
+gitops-check: $(STAMP) cluster-tools gitops-tools ## Show what GitOps tools make of a run in every state, and hold it against the docs
+	$(GITOPS) gitops.check
 
 .PHONY: images
 images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
