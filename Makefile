@@ -169,7 +169,7 @@ kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-to
 GITOPS := PYTHONPATH=tests:tests/operator $(BIN)/python -m
 
 .PHONY: gitops-tools
-gitops-tools: $(STAMP) ## Build what asks Argo CD's, kstatus' and Flux' own code (once; 10 minutes of Go compiling)
+gitops-tools: $(STAMP) ## Build what asks Argo CD's, kstatus' and Flux' own code (once; 3 minutes of Go compiling)
 	@$(GITOPS) gitops.tools
 
 .PHONY: gitops-check

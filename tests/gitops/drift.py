@@ -1,8 +1,9 @@
-"""What Argo CD sees without server-side diff: manifests against a real API server's defaults."""
+"""What Argo CD sees without server-side diff: manifests against what a real API server has."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -15,47 +16,67 @@ from gitops.verdicts import ROOT
 
 Doc = dict[str, Any]
 NAMESPACE = "evaluations"
-PODS: dict[str, tuple[Doc, bool]] = {
-    "a toleration without operator": ({"tolerations": [{"key": "gpu"}]}, True),
-    "a toleration with it": ({"tolerations": [{"key": "gpu", "operator": "Equal"}]}, False),
-    "a variable without value": ({"env": [{"name": "EMPTY"}]}, True),
-    "a variable with it": ({"env": [{"name": "EMPTY", "value": ""}]}, False),
+
+
+@dataclass(frozen=True)
+class Case:
+    """Fields that Git says of a run, fields that somebody then changes, whether that is drift."""
+
+    git: Doc = field(default_factory=dict)
+    edit: Doc = field(default_factory=dict)
+    differs: bool = False
+
+
+CASES = {
+    "a toleration without operator": Case({"answerPod": {"tolerations": [{"key": "gpu"}]}}),
+    "a variable without value": Case({"answerPod": {"env": [{"name": "EMPTY"}]}}),
+    "suspended, Git says nothing": Case(edit={"suspend": True}),
+    "suspended, Git says suspend: false": Case({"suspend": False}, {"suspend": True}, True),
+    "another TTL than in Git": Case(edit={"ttlSecondsAfterFinished": 1}, differs=True),
 }
-"""Settings of a pod, and whether the guide says that Argo CD takes their defaults for drift."""
+"""Beside the manifests that we ship, of which none may differ."""
 
 
 def differing() -> dict[str, tuple[bool, bool]]:
-    """By manifest: whether it sees a difference, and whether the guide says so."""
+    """By case: whether Argo CD sees a difference, and whether the guide says so."""
     with starting.control_plane("make gitops-check", scheduler=False) as plane:
         establish(plane)
         plane.kubectl("create", "namespace", NAMESPACE)
-        found = _samples(plane)
-        base = found[0][1]
-        for number, (name, (pod, differs)) in enumerate(PODS.items()):
-            metadata = {**base["metadata"], "name": f"listed-{number}"}
-            spec = {**base["spec"], "answerPod": pod}
-            found.append((name, {**base, "metadata": metadata, "spec": spec}, differs))
-        pairs = [{"config": config, "live": _live(plane, config)} for _, config, _ in found]
+        shipped = _shipped(plane)
+        base = next(iter(shipped.values()))
+        configs = dict(shipped)
+        for number, (name, case) in enumerate(CASES.items()):
+            metadata = {**base["metadata"], "name": f"case-{number}"}
+            configs[name] = {**base, "metadata": metadata, "spec": {**base["spec"], **case.git}}
+        cases = {name: CASES.get(name, Case()) for name in configs}
+        pairs = [
+            {"config": config, "live": _live(plane, config, cases[name].edit)}
+            for name, config in configs.items()
+        ]
     answers = tools.ask("argo", pairs, "diff")
     return {
-        name: (answer, differs) for (name, _, differs), answer in zip(found, answers, strict=True)
+        name: (answer, case.differs)
+        for (name, case), answer in zip(cases.items(), answers, strict=True)
     }
 
 
-def _samples(plane: ControlPlane) -> list[tuple[str, Doc, bool]]:
-    """The manifests that we ship, of which none may differ."""
-    texts = {
-        path.name: plane.kubectl("kustomize", str(path)).stdout
-        for path in sorted((ROOT / "examples/gitops/overlays").iterdir())
-    }
+def _shipped(plane: ControlPlane) -> dict[str, Doc]:
+    """The overlays and the example, by their names."""
+    found = {}
+    for path in sorted((ROOT / "examples/gitops/overlays").iterdir()):
+        found[path.name] = yaml.safe_load(plane.kubectl("kustomize", str(path)).stdout)
     for path in sorted((ROOT / "examples/easy-vqa").glob("*.yaml")):
-        texts[path.name] = path.read_text()
-    return [(name, yaml.safe_load(text), False) for name, text in texts.items()]
-
-
-def _live(plane: ControlPlane, document: Doc) -> Doc:
-    """The object as Argo CD finds it after it has applied it."""
-    plane.kubectl("-n", NAMESPACE, "apply", "-f", "-", input=json.dumps(document))
-    got = plane.kubectl("-n", NAMESPACE, "get", "-f", "-", "-o", "json", input=json.dumps(document))
-    found: Doc = json.loads(got.stdout)
+        found[path.name] = yaml.safe_load(path.read_text())
     return found
+
+
+def _live(plane: ControlPlane, config: Doc, edit: Doc) -> Doc:
+    """The object as Argo CD finds it after it has applied it, and somebody has edited it."""
+    text = json.dumps(config)
+    plane.kubectl("-n", NAMESPACE, "apply", "-f", "-", input=text)
+    if edit:
+        change = ("--type=merge", "-p", json.dumps({"spec": edit}))
+        plane.kubectl("-n", NAMESPACE, "patch", "-f", "-", *change, input=text)
+    got = plane.kubectl("-n", NAMESPACE, "get", "-f", "-", "-o", "json", input=text)
+    (found,) = json.loads(got.stdout)["items"]
+    return dict(found)

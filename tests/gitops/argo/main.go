@@ -117,6 +117,9 @@ func actionsOf(raw json.RawMessage, vm lua.VM) (any, error) {
 		return nil, err
 	}
 	made := map[string]any{}
+	if len(scripts) == 0 { // the kind has none
+		return made, nil
+	}
 	actions, err := vm.ExecuteResourceActionDiscovery(object, scripts)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,6 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
 
@@ -34,7 +33,7 @@ func main() {
 }
 
 func answer(ctx context.Context, file string) error {
-	readers, err := statusReaders(ctx, file)
+	readers, err := statusReaders(file)
 	if err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ func answer(ctx context.Context, file string) error {
 
 // statusReaders are those of the file's expressions, and after them kstatus for all other kinds, as
 // in the controller. The file is read strictly, by Flux' own types.
-func statusReaders(ctx context.Context, file string) ([]engine.StatusReader, error) {
+func statusReaders(file string) ([]engine.StatusReader, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -90,14 +89,11 @@ func statusReaders(ctx context.Context, file string) ([]engine.StatusReader, err
 			if err := yaml.UnmarshalStrict(document, &found); err != nil {
 				return nil, err
 			}
-			for _, check := range found.Spec.HealthCheckExprs {
-				evaluator, err := cel.NewStatusEvaluator(&check.HealthCheckExpressions)
-				if err != nil {
-					return nil, err
-				}
-				group := schema.FromAPIVersionAndKind(check.APIVersion, check.Kind).GroupKind()
-				readers = append(readers, cel.NewStatusReader(ctx, nil, group, evaluator))
+			reader, err := cel.NewStatusReader(found.Spec.HealthCheckExprs)
+			if err != nil {
+				return nil, err
 			}
+			readers = append(readers, reader(nil))
 		default:
 			return nil, fmt.Errorf("%s: unexpected kind %s", file, kind.GroupVersionKind())
 		}
