@@ -111,6 +111,11 @@ constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
 	    --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --extra $$extra \
 	    --constraints constraints.txt pyproject.toml --output-file images/$$extra.txt || exit 1; \
 	done
+	@cp images/runner.txt images/runner-vllm.txt # the same versions, wherever vLLM lets them be
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --python-platform x86_64-manylinux_2_28 \
+	  --python-version 3.11 --extra runner pyproject.toml images/runner-vllm.in \
+	  --output-file images/runner-vllm.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made in the checkout
@@ -153,7 +158,7 @@ cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8
 # The compiler has two cores' work for 8 minutes, the runner's image is mostly copied: both at once.
 .PHONY: cluster-parts
 cluster-parts: $(STAMP) ## Get all that the tests with a cluster need: its tools and the images
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools images
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools built-images
 
 .PHONY: kueue-tools
 kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 minutes of Go compiling)
@@ -165,7 +170,11 @@ kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-to
 	PYTHONPATH=tests:tests/kueue $(BIN)/python tests/kueue/e2e.py $(ARGS)
 
 .PHONY: images
-images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
+images: $(STAMP) ## Build both images, list what they are made of, show sizes and start-up (VARIANT=vllm; VARIANT=cpu TORCH_INDEX=URL)
+	@$(CLUSTER) show-images
+
+.PHONY: built-images
+built-images: $(STAMP)
 	@$(CLUSTER) images
 
 .PHONY: cluster
