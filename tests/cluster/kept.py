@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cluster import demo, image_report, images, places, tools
+from cluster import demo, images, places, tools
 from cluster.cluster import Cluster, cluster
 from cluster.containerd import Containerd
 from cluster.ledger import clear_dead, ledgers
@@ -166,6 +166,8 @@ def build_images() -> None:
 
 def show_images() -> None:
     """Build them, write their bills of materials, and print what they are like."""
+    from cluster import image_report  # with a library that no other command needs
+
     build_images()
     for image in images.wanted(os.environ):
         image_report.report(image, images.build(image))

@@ -149,9 +149,7 @@ def test_the_bill_of_materials_names_all_that_is_installed(image: images.Image) 
     assert {name.lower() for name, _ in distributions} >= {"pydantic", "pyyaml"}
 
 
-CACHES = re.compile(
-    r"/root/\.cache/.*|.*/(pip|uv)/(http|http-v2|wheels.*|archive-v0)(/.*)?|.*\.whl"
-)
+CACHES = re.compile(r"/root/.*|.*/(pip|uv)/(http|http-v2|wheels.*|archive-v0)(/.*)?")
 FOREIGN = re.compile(
     r".*/(\.git|\.netrc|\.pypirc|pip\.conf|\.aws|\.kube|\.docker|\.ssh|\.env)(/.*)?"
 )
