@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -111,6 +112,29 @@ def test_an_image_is_built_anew_when_what_it_copies_changes(image: images.Image)
 def test_an_image_that_is_built_by_hand_says_the_projects_version_too(image: images.Image) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert arguments_of(image.dockerfile)["VERSION"] == project["version"]
+
+
+GUIDE = ROOT / "docs/guides/images.md"
+
+
+def test_the_guide_names_every_argument_of_the_dockerfiles_and_no_other() -> None:
+    row = r"^\| (`[A-Z_`, ]+`) \| (both|runner) \|"
+    found = dict(re.findall(row, GUIDE.read_text(), re.MULTILINE))
+    named = {name: of for names, of in found.items() for name in re.findall(r"\w+", names)}
+    for image in images.ALL:
+        text = (ROOT / image.dockerfile).read_text()
+        declared = set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
+        assert declared == {it for it, of in named.items() if of in ("both", image.short_name)}
+
+
+def test_the_guides_commands_for_other_builders_name_what_is_there() -> None:
+    commands = re.findall(r"^docker build (.+)$", GUIDE.read_text(), re.MULTILINE)
+    assert len(commands) == len(images.ALL)
+    for command in commands:
+        *options, context = shlex.split(command)
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        assert given.keys() <= {"--file", "--tag"}
+        assert (ROOT / context / given.get("--file", "Dockerfile")).is_file()
 
 
 def test_a_variant_is_asked_for_by_its_name() -> None:
