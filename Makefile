@@ -112,6 +112,11 @@ constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
 	    --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --extra $$extra \
 	    --constraints constraints.txt pyproject.toml --output-file images/$$extra.txt || exit 1; \
 	done
+	@cp images/runner.txt images/runner-vllm.txt # the same versions, wherever vLLM lets them be
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --python-platform x86_64-manylinux_2_28 \
+	  --python-version 3.11 --extra runner pyproject.toml images/runner-vllm.in \
+	  --output-file images/runner-vllm.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made in the checkout
@@ -154,7 +159,7 @@ cluster-tools: $(STAMP) versitygw ## Get what a real cluster is made of (once; 8
 # The compiler has two cores' work for 8 minutes, the runner's image is mostly copied: both at once.
 .PHONY: cluster-parts
 cluster-parts: $(STAMP) ## Get all that the tests with a cluster need: its tools and the images
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools images
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going cluster-tools built-images
 
 .PHONY: kueue-tools
 kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 minutes of Go compiling)
@@ -177,7 +182,11 @@ gitops-check: $(STAMP) cluster-tools gitops-tools ## Show what GitOps tools make
 	$(GITOPS) gitops.check
 
 .PHONY: images
-images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
+images: $(STAMP) ## Build both images, list what they are made of, show sizes and start-up (VARIANT=vllm; VARIANT=cpu TORCH_INDEX=URL)
+	@$(CLUSTER) show-images
+
+.PHONY: built-images
+built-images: $(STAMP)
 	@$(CLUSTER) images
 
 .PHONY: cluster

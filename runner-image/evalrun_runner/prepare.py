@@ -153,13 +153,18 @@ def package_versions(plan: RunPlan) -> dict[str, str]:
     Of those that not every image has, what is here: images without accelerators may lack engines.
     """
     if plan.is_remote:
-        return {"lmms-eval": version("lmms-eval")}
-    found = {name: version(name) for name in ("lmms-eval", "torch", "transformers")}
+        return {"lmms-eval": _public_version("lmms-eval")}
+    found = {name: _public_version(name) for name in ("lmms-eval", "torch", "transformers")}
     required = [Requirement(requirement).name for requirement in plan.model.requires]
     for name in [*required, *(engine for engine in ENGINES if engine in plan.model.backend)]:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
+            found[name] = _public_version(name)
     return found
+
+
+def _public_version(name: str) -> str:
+    """Without what says how it was built: torch 2.15.0+cpu prepares for 2.15.0."""
+    return version(name).partition("+")[0]
 
 
 def _write(setting: Setting, lock: Lock) -> None:

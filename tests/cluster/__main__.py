@@ -12,6 +12,7 @@ COMMANDS = {
     "tools": tools.get_all,
     "kueue": kueue.build,
     "images": kept.build_images,
+    "show-images": kept.show_images,
     "up": kept.up,
     "keep": kept.keep,
     "down": kept.down,

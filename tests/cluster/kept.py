@@ -151,14 +151,26 @@ def _write(started: Cluster) -> None:
 
 
 def build_images() -> None:
-    """Build the project's images, and bring them into the cluster if it is up."""
+    """Build the project's images, and bring them into the cluster if it is up.
+
+    The environment's VARIANT, vllm or cpu, asks for another runner's image, and for it alone.
+    """
     tools.get_node_tools()
     kept = Kept.find()
-    for image in images.ALL:
+    for image in images.wanted(os.environ):
         built = images.build(image)
         say(f"{image.name} is built")
         if kept is not None and Containerd(Path(kept.containerd)).add(image.name, built):
             say(f"{image.name} is in the cluster now")
+
+
+def show_images() -> None:
+    """Build them, write their bills of materials, and print what they are like."""
+    from cluster import image_report  # with a library that no other command needs
+
+    build_images()
+    for image in images.wanted(os.environ):
+        image_report.report(image, images.build(image))
 
 
 def down() -> None:

@@ -69,6 +69,21 @@ def test_the_engine_behind_a_backend_is_locked_where_it_is_known(
     assert prepare.package_versions(with_engine) == installed, "an image for preparing lacks it"
 
 
+def test_an_image_with_torch_for_cpus_prepares_for_one_with_cuda(
+    workbench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = prepare.version
+    monkeypatch.setattr(
+        prepare, "version", lambda name: installed(name) + ("+cpu" if name == "torch" else "")
+    )
+    run = workbench.run(**limited(16))
+    assert workbench.execute(run, "prepare").code == 0
+    monkeypatch.undo()
+    assert workbench.execute(run, "answer").code == 0
+    versions = json.loads(workbench.file(run, "lock.json"))["versions"]
+    assert versions["torch"] == installed("torch").partition("+")[0]
+
+
 def test_scoring_needs_no_weights(workbench: Any, tmp_path: Any) -> None:
     run = workbench.run(**limited(100))
     assert workbench.execute(run).code == 0
