@@ -79,6 +79,10 @@ bench-control: $(STAMP) $(OPERATOR_STAMP) cluster-tools ## Measure the operator 
 model-check: $(STAMP) ## Explore every state that the control loop can reach at small bounds, with faults, and break its rules (3 minutes on 2 cores; ARGS="--only suspended" for some)
 	PYTHONPATH=tests:tests/operator $(BIN)/python -m model_check.check $(ARGS)
 
+.PHONY: attacks
+attacks: $(STAMP) cluster-tools ## Try every attack of the threat model on real parts, and print what each gets (1 minute)
+	CI=true $(BIN)/pytest -q -p no:cacheprovider --tb=short tests/security
+
 .PHONY: chaos
 chaos: $(STAMP) cluster-tools ## Play 2,000 runs while the API server misbehaves and the operator is killed 50 times (ARGS="--runs 200 --kills 10 --seed 1" for less)
 	$(BENCH) bench.chaos $(ARGS)

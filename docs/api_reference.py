@@ -10,6 +10,7 @@ from markup import NONE, code, table
 from evalrun_api.benchmark import MAX_FILES_BYTES, BenchmarkSpec
 from evalrun_api.checks import TYPED_ARGS
 from evalrun_api.document import Document
+from evalrun_api.named_stores import NamedStore
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.pods import PodSettings
 from evalrun_api.spec import EvaluationRunSpec
@@ -70,7 +71,7 @@ def benchmark() -> str:
 
 def operator_config() -> str:
     """The operator's configuration file, field by field."""
-    config = Reference(OperatorConfig)
+    config = Reference(OperatorConfig, {NamedStore: "config.stores.NAME"})
     return "\n".join(
         [
             "# The operator's configuration\n",

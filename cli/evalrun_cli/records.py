@@ -15,7 +15,7 @@ from evalrun_api.errors import Fault, Refused, fail
 from evalrun_api.index import near
 from evalrun_api.manifest import FileEntry, Manifest
 from evalrun_api.plan import RunIdentity
-from evalrun_runner.local import Store, layout
+from evalrun_runner.local import MAX_DOCUMENT_BYTES, Store, layout
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
@@ -58,7 +58,7 @@ def attempts_of_keys(keys: Iterable[str]) -> list[Attempt]:
 
 def read(store: Store, key: str, model: type[DocumentT]) -> DocumentT:
     """A document of the store; raises `EvalrunError` when it is not there or damaged."""
-    raw = store.get(key)
+    raw = store.get(key, MAX_DOCUMENT_BYTES)
     if raw is None:
         what = "there is no such object"
         raise fail(reasons.CORRUPT_STORE, store.uri(key), what, "Is it the right store and run?")

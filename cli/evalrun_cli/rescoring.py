@@ -12,6 +12,7 @@ from evalrun_api import reasons
 from evalrun_api.benchmark import BenchmarkData, BenchmarkSpec, FileName
 from evalrun_api.digests import canonical_json, digest
 from evalrun_api.errors import Fault, Refused, fail
+from evalrun_api.executing import executes
 from evalrun_api.lock import Lock
 from evalrun_api.plan import CustomBenchmark, RunIdentity, RunPlan, StorePlan
 from evalrun_api.reading import read
@@ -126,8 +127,17 @@ def benchmark_files(store: Store, run: RunIdentity, custom: CustomBenchmark) -> 
 def code_faults(
     store: Store, run: RunIdentity, plan: RunPlan, files: Mapping[str, Mapping[str, str]]
 ) -> list[Fault]:
-    """A fault for each custom benchmark that would run code of the store on this machine."""
-    return [
+    """A fault for each benchmark that would run code of the store on this machine."""
+    executing = [
+        Fault(
+            "--allow-code",
+            f"benchmark {task}: {what}, on this machine",
+            "Trust whoever could write to the store, then add --allow-code",
+        )
+        for task in plan.tasks
+        if (what := executes(task)) is not None
+    ]
+    return executing + [
         Fault(
             "--allow-code",
             f"Benchmark {custom.name} brings Python code, which scoring runs on this machine",

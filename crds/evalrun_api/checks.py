@@ -13,7 +13,8 @@ from evalrun_api.benchmark import Benchmark
 from evalrun_api.definitions import defined_faults
 from evalrun_api.errors import Fault
 from evalrun_api.index import MAX_HINTS, NameIndex, near
-from evalrun_api.policy import Policy
+from evalrun_api.plan import RunPlan
+from evalrun_api.policy import CODE_ARG, CODE_ARG_REMEDY, CODE_ARGS, Policy
 from evalrun_api.profiles import GENERIC, ModelProfile, ResolvedModel
 from evalrun_api.spec import EvaluationRunSpec, GenerationSpec, ModelSpec, RequestedBenchmark
 
@@ -80,27 +81,14 @@ def profile_of(
 
 def argument_faults(model: ModelSpec) -> list[Fault]:
     """Faults of model.args and of model.sourceArgument."""
-    faults = []
-    taking = model.source_argument or ""
-    if TYPED_ARGS.get(taking, "model.source") != "model.source" or SECRET_ARG.search(taking):
-        what = f"{taking!r} takes no weights: it has a field of its own"
-        remedy = "Name the backend's argument for the folder or name of its weights"
-        faults.append(Fault("spec.model.sourceArgument", what, remedy))
+    faults = _source_argument_faults(model.source_argument or "")
     for key, value in model.args.items():
         where = f"spec.model.args.{key}"
-        if key in TYPED_ARGS:
-            faults.append(
-                Fault(where, "it has a field of its own", f"Use spec.{TYPED_ARGS[key]} instead")
-            )
+        if refused := _typed_argument_fault(key):
+            faults.append(refused)
         elif key == model.source_argument:
             what = "spec.model.sourceArgument says that it takes the weights"
             faults.append(Fault(where, what, "Leave it out of args"))
-        elif SECRET_ARG.search(key):
-            remedy = (
-                "Use spec.model.source.endpoint.secret for a server, or "
-                "spec.model.source.huggingFace.tokenSecret for the hub"
-            )
-            faults.append(Fault(where, "it is a secret, and plans are not", remedy))
         elif not isinstance(value, bool | int | float | str | None):
             faults.append(
                 Fault(
@@ -110,6 +98,43 @@ def argument_faults(model: ModelSpec) -> list[Fault]:
                 )
             )
     return faults
+
+
+def plan_faults(plan: RunPlan) -> list[Fault]:
+    """Arguments that go around a typed field or a key of `spec.security`, in a plan.
+
+    The operator refuses them in a spec; the runner looks again, for its plan came by way of a
+    ConfigMap, an annotation and a file.
+    """
+    faults = _source_argument_faults(plan.model.source_arg)
+    for key in plan.model.args:
+        if refused := _typed_argument_fault(key):
+            faults.append(refused)
+        elif key in CODE_ARGS and not plan.security.allow_code_execution:
+            faults.append(Fault(f"spec.model.args.{key}", CODE_ARG, CODE_ARG_REMEDY))
+    return faults
+
+
+def _source_argument_faults(taking: str) -> list[Fault]:
+    if TYPED_ARGS.get(taking, "model.source") == "model.source" and not SECRET_ARG.search(taking):
+        return []
+    what = f"{taking!r} takes no weights: it has a field of its own"
+    remedy = "Name the backend's argument for the folder or name of its weights"
+    return [Fault("spec.model.sourceArgument", what, remedy)]
+
+
+def _typed_argument_fault(key: str) -> Fault | None:
+    """Why an argument may not stand in model.args, whatever its value: that is not shown."""
+    where = f"spec.model.args.{key}"
+    if key in TYPED_ARGS:
+        return Fault(where, "it has a field of its own", f"Use spec.{TYPED_ARGS[key]} instead")
+    if SECRET_ARG.search(key):
+        remedy = (
+            "Use spec.model.source.endpoint.secret for a server, or "
+            "spec.model.source.huggingFace.tokenSecret for the hub"
+        )
+        return Fault(where, "it is a secret, and plans are not", remedy)
+    return None
 
 
 def model_faults(spec: EvaluationRunSpec, model: ResolvedModel, index: NameIndex) -> list[Fault]:

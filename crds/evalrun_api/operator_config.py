@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from evalrun_api.document import Document, ObjectName, ShortText
+from evalrun_api.named_stores import NamedStore
 from evalrun_api.policy import Policy
-from evalrun_api.sources import ADDRESS_PATTERN, S3Store
+from evalrun_api.sources import ADDRESS_PATTERN
 
 HostFolder = Annotated[
     str, StringConstraints(max_length=1024, pattern=r"^/[A-Za-z0-9][A-Za-z0-9_.\-/]*$")
@@ -93,9 +94,10 @@ class OperatorConfig(Document):
     """The operator's configuration file."""
 
     images: Images = Field(description="Runner images.")
-    stores: dict[ObjectName, S3Store] = Field(
+    stores: dict[ObjectName, NamedStore] = Field(
         default_factory=dict,
-        description="Stores that runs may name. Their Secret is looked for in the run's namespace.",
+        description="Stores that runs may name. Their Secret is looked for in the run's namespace, "
+        "and {namespace} in an address stands for it.",
     )
     default_store: ObjectName | None = Field(
         default=None, description="Store of runs that name none."

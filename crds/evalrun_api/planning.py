@@ -20,6 +20,7 @@ from evalrun_api.checks import (
 )
 from evalrun_api.digests import canonical_json, digest
 from evalrun_api.errors import Fault, Refused
+from evalrun_api.executing import execution_faults
 from evalrun_api.plan import (
     MAX_PLAN_BYTES,
     CustomBenchmark,
@@ -56,6 +57,7 @@ def make_plan(
     profile = profile_of(spec.model, surroundings, faults)
     customs = custom_benchmarks(spec, surroundings, faults)
     faults += name_faults(spec, surroundings.index, customs)
+    faults += execution_faults(spec.benchmarks, spec.security.allow_code_execution)
     faults += generation_faults(spec)
     if profile is None:
         raise Refused(faults)

@@ -66,6 +66,8 @@ LAPTOP = Policy(
 
 CODE_ARGS = frozenset({"mcp_server_path"})
 """model_args that name a program which a backend then runs."""
+CODE_ARG = "it is a program, which the backend runs"
+CODE_ARG_REMEDY = "Set security.allowCodeExecution: true, if the policy allows it"
 SERVER_ARG = re.compile(r"(^|_)(urls?|host|server|endpoint|api_base|prox(y|ies))$", re.IGNORECASE)
 """model_args that name a server: of some backends only, so they have no field of their own."""
 
@@ -95,8 +97,7 @@ def risky_arguments(spec: EvaluationRunSpec, policy: Policy) -> list[Fault]:
     faults = []
     for where, key in named.items():
         if key in CODE_ARGS and not may_run_code:
-            remedy = "Set security.allowCodeExecution: true, if the policy allows it"
-            faults.append(Fault(where, "it is a program, which the backend runs", remedy))
+            faults.append(Fault(where, CODE_ARG, CODE_ARG_REMEDY))
         elif SERVER_ARG.search(key) and not policy.allow_endpoints:
             faults.append(Fault(where, f"it is a server: {_REFUSED}", _REMEDY))
     return faults

@@ -272,8 +272,8 @@ class SecuritySpec(Document):
     )
     allow_online: bool = Field(
         default=False,
-        description="Let task code reach the network while it answers and scores. On a laptop "
-        "(evalrun run) this is not enforced yet: task code can reach the network there anyway.",
+        description="Let task code reach the network. Without it the runner refuses what task code "
+        "connects to while it scores; while it answers, a NetworkPolicy of the cluster has to.",
     )
     allow_code_execution: bool = Field(
         default=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from evalrun_api.benchmark import Benchmark
 from evalrun_api.checks import Surroundings, model_faults, spreading_faults
@@ -15,7 +16,7 @@ from evalrun_api.policy import cluster_faults, security_faults
 from evalrun_api.profiles import GENERIC, builtin_profiles, resolve
 from evalrun_api.reading import read
 from evalrun_api.sources import S3Store
-from evalrun_api.spec import EvaluationRun, EvaluationRunSpec
+from evalrun_api.spec import EvaluationRun
 from evalrun_operator.decisions import Doc, Snapshot
 from evalrun_operator.snapshot import config_map_name, make_snapshot, refuse_too_large
 
@@ -48,7 +49,7 @@ def admit(
     faults = cluster_faults(run.spec, config.policy)
     store = StorePlan(uri="file:///unknown")
     try:
-        store = store_plan(run.spec, config)
+        store = store_plan(run, config)
     except Refused as refused:
         faults += refused.faults
     surroundings = Surroundings(builtin_profiles(), builtin_index(), config.policy, benchmarks)
@@ -73,7 +74,7 @@ def check_again(
     spec = run.spec
     faults = cluster_faults(spec, config.policy) + security_faults(spec.security, config.policy)
     try:
-        s3_store(spec, config)
+        s3_store(run, config)
     except Refused as refused:
         faults += refused.faults
     profile = builtin_profiles().get(spec.model.profile or "", GENERIC)
@@ -117,21 +118,23 @@ def check_again(
         raise Refused(faults)
 
 
-def store_plan(spec: EvaluationRunSpec, config: OperatorConfig) -> StorePlan:
+def store_plan(run: EvaluationRun, config: OperatorConfig) -> StorePlan:
     """Where the run's answers and results go. Raises `Refused`."""
-    volume = spec.results.volume if spec.results else None
+    results = run.spec.results
+    volume = results.volume if results else None
     if volume is not None:
         path = f"/{volume.path}" if volume.path else ""
-        return StorePlan(uri=f"file://{VOLUMES_ROOT}/{volume.claim_name}{path}")
-    store = s3_store(spec, config)
+        # Quoted, as the runner takes it for an address: x%2f..%2fy is the name of one folder.
+        return StorePlan(uri=f"file://{quote(f'{VOLUMES_ROOT}/{volume.claim_name}{path}')}")
+    store = s3_store(run, config)
     if store is None:
         raise AssertionError("results names no store, which its own document forbids")
     return StorePlan(uri=store.uri, endpoint=store.endpoint, region=store.region)
 
 
-def s3_store(spec: EvaluationRunSpec, config: OperatorConfig) -> S3Store | None:
+def s3_store(run: EvaluationRun, config: OperatorConfig) -> S3Store | None:
     """The bucket that a run writes to; None when it writes to a volume. Raises `Refused`."""
-    results = spec.results
+    results = run.spec.results
     if results is not None and results.volume is not None:
         return None
     if results is not None and results.s3 is not None:
@@ -143,7 +146,7 @@ def s3_store(spec: EvaluationRunSpec, config: OperatorConfig) -> S3Store | None:
     if name not in config.stores:
         what = f"there is no store {name!r}; {near(name, config.stores)}"
         raise Refused([Fault("spec.results.store", what, _known(config))])
-    return config.stores[name]
+    return config.stores[name].of(run.metadata.namespace)
 
 
 def _known(config: OperatorConfig) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evalrun_api import reasons
+from evalrun_api.addresses import manifest_uri
+from evalrun_api.plan import RunPlan
+from evalrun_api.termination import TerminationMessage
 from evalrun_operator import status as statuses
 from evalrun_operator.activity import at_work
 from evalrun_operator.attempts import parse_time
@@ -28,8 +31,8 @@ EVIDENCE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 1.0
 
 
-def conclude(case: Case, kind: StepKind, job: Doc, fields: Doc) -> Plan:
-    """The last Job is complete: the run has its results, if its pod says where."""
+def conclude(case: Case, kind: StepKind, job: Doc, plan: RunPlan, fields: Doc) -> Plan:
+    """The last Job is complete: the run has its results, if its pod says so."""
     wait = evidence_missing(case, job)
     if wait is not None:
         return wait
@@ -38,13 +41,29 @@ def conclude(case: Case, kind: StepKind, job: Doc, fields: Doc) -> Plan:
         return _repeat(case, kind, job)
     said = [a.message for a in reversed(ended_well) if a.message is not None]
     message = next((m for m in said if (m.step, m.outcome) == ("score", "Succeeded")), None)
-    results = results_status(message) if message is not None else None
+    uri = manifest_uri(plan.store, plan.run)
+    results = results_status(message, uri) if message is not None else None
+    if message is not None and _is_of_other_answers(case, message):
+        what = "the score step read another lock than the one that prepare wrote for this run"
+        reason = reasons.LOCK_MISMATCH
+        return fail(case, Failure(reason, f"{uri}: {what}. {reason.remedy}"), **fields)
     if message is None or results is None:
         what = "the score step ended well, and did not say where the results are"
         remedy = reasons.INTERNAL_ERROR.remedy
         return fail(case, Failure(reasons.INTERNAL_ERROR, f"{what}. {remedy}"), **fields)
     fields |= settled(case, job, fields)
     return Plan(status=statuses.succeeded(case, message, results, **fields))
+
+
+def _is_of_other_answers(case: Case, message: TerminationMessage) -> bool:
+    """Whether the scores rest on other answers than those that were locked.
+
+    The lock lies in the store, and whoever may write there may exchange it, for that of a better
+    model. What prepare said of it is in the status.
+    """
+    said = (entry.answers_digest for entry in case.messages())
+    told = (case.status.get("answers") or {}).get("digest") or next(filter(None, said), None)
+    return bool(told and message.answers_digest and told != message.answers_digest)
 
 
 def _repeat(case: Case, kind: StepKind, job: Doc) -> Plan:

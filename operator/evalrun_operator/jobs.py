@@ -6,6 +6,7 @@ from evalrun_api.digests import digest
 from evalrun_api.names import (
     CONTAINER,
     EXECUTION_ANNOTATION,
+    ONLINE_LABEL,
     PLAN_DIGEST_ANNOTATION,
     RUN_LABEL,
     RUN_UID_LABEL,
@@ -118,6 +119,8 @@ def build_job(
         "app.kubernetes.io/name": "lmms-eval-runner",
         "app.kubernetes.io/managed-by": "lmms-eval-operator",
     }
+    if plan.security.allow_online:
+        labels[ONLINE_LABEL] = "true"
     spec: Doc = {
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": POD_FAILURE_POLICY,

@@ -18,6 +18,7 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.pods import ENV_FROM_PREFIX, PodSettings, Resources
 from evalrun_api.profiles import GENERIC, ResolvedModel, builtin_profiles, resolve
 from evalrun_api.spec import EvaluationRun
+from evalrun_operator import identity
 from evalrun_operator.admission import s3_store
 from evalrun_operator.decisions import Doc, Snapshot
 from evalrun_operator.mounts import CACHE, cache_kind, mounts
@@ -81,6 +82,9 @@ def pod_template(
     volumes, volume_mounts = mounts(
         run, snapshot, _shared_memory(run, kind, workers), config.node_cache
     )
+    tokens, token_mounts = identity.volumes(s3_store(run, config))
+    volumes += tokens
+    volume_mounts += token_mounts
     container: Doc = {
         "name": CONTAINER,
         "image": image,
@@ -194,11 +198,12 @@ def _environment(
     if judge is not None and judge.secret is not None and kind in (SCORE, ALL):
         # Nobody else judges, so nobody else is given the key.
         entries[JUDGE_KEY_VARIABLE] = _from_secret(judge.secret.name, judge.secret.key)
-    store = s3_store(run.spec, config)
+    store = s3_store(run, config)
     if store is not None and store.secret_name:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             entries[name] = _from_secret(store.secret_name, name)
         entries["AWS_EC2_METADATA_DISABLED"] = {"value": "true"}
+    entries |= identity.variables(store)
     return [{"name": name, **entry} for name, entry in entries.items()]
 
 

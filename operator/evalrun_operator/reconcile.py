@@ -255,7 +255,7 @@ def _advance(case: Case, snapshot: Snapshot, plan: RunPlan) -> Plan:
         after = following(kinds, kind)
         if after is None:
             fields |= follow(case, job, fields)
-            return conclude(case, kind, job, fields)
+            return conclude(case, kind, job, plan, fields)
         wait = evidence_missing(case, job)
         if wait is not None:
             return wait

@@ -95,7 +95,7 @@ def answers_status(before: Doc, messages: Iterable[TerminationMessage], done: in
     digest, reused = before.get("digest"), before.get("reused")
     invalid, errors = before.get("invalid", 0), before.get("errors")
     for message in messages:
-        if message.answers_digest and _is_digest(message.answers_digest):
+        if digest is None and _is_digest(message.answers_digest or ""):
             digest = message.answers_digest
         if reused is None:
             reused = message.answered_before
@@ -124,13 +124,16 @@ def _is_digest(text: str) -> bool:
     return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
 
 
-def results_status(message: TerminationMessage) -> Doc | None:
-    """status.results; None unless the message has both address and digest, and they look so."""
+def results_status(message: TerminationMessage, uri: str) -> Doc | None:
+    """status.results; None unless the message says that there are results, and gives their digest.
+
+    uri: where the run's manifest is. The pod's own word for it is not taken.
+    """
     if not message.results_uri or not message.results_digest:
         return None
-    if not _is_digest(message.results_digest) or not message.results_uri.isprintable():
+    if not _is_digest(message.results_digest):
         return None
-    return {"uri": message.results_uri, "digest": message.results_digest}
+    return {"uri": uri, "digest": message.results_digest}
 
 
 def scores_status(message: TerminationMessage) -> list[Doc]:

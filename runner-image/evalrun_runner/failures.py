@@ -12,7 +12,7 @@ from tenacity import RetryError
 
 from evalrun_api import reasons
 from evalrun_api.reasons import Reason
-from evalrun_runner.given_secrets import without_secrets
+from evalrun_runner.given_secrets import for_people
 
 MAX_MESSAGE = 1500
 
@@ -52,7 +52,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 def describe(error: BaseException) -> str:
     """The exception for a person, without secrets, cut to a sensible length."""
-    return without_secrets(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
+    return for_people(f"{type(error).__name__}: {error}")[:MAX_MESSAGE]
 
 
 def classify(error: BaseException, otherwise: Reason) -> Reason:
@@ -83,7 +83,7 @@ def device_is_lost(text: str) -> bool:
 
 def printable(text: str, length: int) -> str:
     """Foreign text on one line, without secrets, cut, and such that it can be written as UTF-8."""
-    cut = " ".join(without_secrets(text[: 4 * length]).split())[:length]
+    cut = " ".join(for_people(text[: 4 * length]).split())[:length]
     return cut.encode("utf-8", "replace").decode()
 
 

@@ -5,7 +5,8 @@ quote it, key and all, in an error that ends up in the log, the termination mess
 So what surrounds a secret is cut off before anybody uses it, and what cannot be one is refused.
 
 Servers quote a key that they refuse, too, and a backend passes that on as its answer. So foreign
-words go through `without_secrets` before they are logged, journaled or reported.
+words go through `without_secrets` before they are journaled, and through `for_people`, which hides
+too what only looks like a secret, before they are logged or reported.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.judge import JUDGE_KEY_VARIABLE
+from evalrun_api.redaction import HIDDEN, redacted
 
 NAMES = (
     "HF_TOKEN",
@@ -25,7 +27,6 @@ NAMES = (
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
 )
-HIDDEN = "[secret]"
 _NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")
 """How the names of variables end that hold secrets, those out of a user's own Secret too."""
 SHORTEST = 8
@@ -67,6 +68,14 @@ def without_secrets(text: str) -> str:
         if (at := text.rfind(secret[:SHORTEST])) >= 0 and secret.startswith(text[at:]):
             text = text[:at] + HIDDEN
     return text
+
+
+def for_people(text: str) -> str:
+    """Foreign words without the secrets of this process, and without what looks like one.
+
+    Not for answers: what a model says stays as it is.
+    """
+    return redacted(without_secrets(text))
 
 
 def hidden(text: str, secret: str | None) -> str:

@@ -8,6 +8,7 @@ PREFIX/data/NAMESPACE/ARCHIVE/00000-SHA256.tar.zst, index.json
 
 from __future__ import annotations
 
+from evalrun_api.addresses import manifest_key, run_folder
 from evalrun_api.plan import RunIdentity
 
 
@@ -43,7 +44,7 @@ def runs(namespace: str, name: str | None = None) -> str:
 
 def run(identity: RunIdentity) -> str:
     """Folder of one run."""
-    return f"{runs(identity.namespace, identity.name)}{identity.uid}"
+    return run_folder(identity)
 
 
 def plan(identity: RunIdentity) -> str:
@@ -76,4 +77,4 @@ def data(namespace: str, archive: str | None = None) -> str:
 
 def manifest(identity: RunIdentity) -> str:
     """Key of the manifest, the last object written."""
-    return f"{run(identity)}/manifest.json"
+    return manifest_key(identity)

@@ -26,9 +26,10 @@ from evalrun_api.progress import Progress
 from evalrun_api.termination import TerminationMessage
 from evalrun_runner import layout
 from evalrun_runner.data.index import DataRecord
-from evalrun_runner.stores import Store, StoredObject, open_store
+from evalrun_runner.stores import MAX_DOCUMENT_BYTES, Store, StoredObject, open_store
 
 __all__ = [
+    "MAX_DOCUMENT_BYTES",
     "DataRecord",
     "LocalRun",
     "RunningStep",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from evalrun_runner.given_secrets import without_secrets
+from evalrun_api.redaction import json_line
+from evalrun_runner.given_secrets import for_people
 
 _CHATTY = "lmms_eval.models.model_utils.gen_metrics"  # a summary for every chunk
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -38,11 +38,12 @@ class JsonLines(logging.Formatter):
                 entry[key] = value
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return without_secrets(json.dumps(entry, default=str, ensure_ascii=False))
+        return json_line(entry, for_people)
 
 
 class WithoutBars(io.TextIOBase):
-    """Standard error without progress bars, which libraries redraw with carriage returns.
+    """Standard error without progress bars, which libraries redraw with carriage returns, and
+    without secrets.
 
     Progress is served at /progress; thousands of bars would bury what matters in the log.
     """
@@ -60,7 +61,7 @@ class WithoutBars(io.TextIOBase):
                 self._line = self._line.rpartition("\r")[2][-4096:]
             for line in lines:
                 if "\r" not in line.rstrip("\r"):
-                    self._stream.write(without_secrets(line.rstrip("\r")) + "\n")
+                    self._stream.write(for_people(line.rstrip("\r")) + "\n")
         return len(text)
 
     def flush(self) -> None:
@@ -70,6 +71,11 @@ class WithoutBars(io.TextIOBase):
     def fileno(self) -> int:
         """Of the stream underneath: faulthandler and child processes write there."""
         return self._stream.fileno()
+
+    @property
+    def buffer(self) -> Any:
+        """Of the stream underneath, for those who write bytes."""
+        return self._stream.buffer
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
@@ -90,6 +96,7 @@ def set_up_logs() -> None:
     for chatty in ("httpx", "urllib3", "botocore", "filelock", "fsspec", "matplotlib", "numba"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.stderr = WithoutBars(sys.stderr)
+    sys.stdout = WithoutBars(sys.stdout)  # tasks print there, secrets too
 
 
 def adopt_loguru() -> None:

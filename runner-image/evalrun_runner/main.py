@@ -25,6 +25,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from evalrun_api import reasons
+from evalrun_api.checks import plan_faults
 from evalrun_api.errors import EvalrunError, Fault, Refused, fail
 from evalrun_api.manifest import Manifest
 from evalrun_api.plan import RunPlan
@@ -40,7 +41,7 @@ from evalrun_runner.report import MAX_REVISION, Report
 from evalrun_runner.serve import serve
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped, StopRequest, stop_at_eof
-from evalrun_runner.stores import open_store
+from evalrun_runner.stores import MAX_DOCUMENT_BYTES, open_store
 from evalrun_runner.workers.in_hand import Hand
 from evalrun_runner.workers.mailbox import Mailbox
 from evalrun_runner.workers.supervised import die_with_supervisor, tell_regularly
@@ -124,9 +125,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _failed(report: Report, error: EvalrunError, message: str | None = None) -> int:
-    report.conclude(
-        outcome="Failed", reason=error.reason.name, message=(message or str(error))[:2048]
-    )
+    # Secrets go before it is cut: half of one is no longer known by its form.
+    said = given_secrets.for_people(message or str(error))[:2048]
+    report.conclude(outcome="Failed", reason=error.reason.name, message=said)
     return error.reason.exit_code
 
 
@@ -193,7 +194,7 @@ def _work(
 def _is_done(setting: Setting) -> bool:
     """Whether the manifest is there: then this step's output was written by an earlier attempt."""
     key = layout.manifest(setting.plan.run)
-    data = setting.store.get(key)
+    data = setting.store.get(key, MAX_DOCUMENT_BYTES)
     if data is None:
         return False
     where = setting.store.uri(key)
@@ -201,6 +202,9 @@ def _is_done(setting: Setting) -> bool:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         raise fail(reasons.CORRUPT_STORE, where, "it is not a manifest of this release") from error
+    if manifest.run != setting.plan.run:
+        other = f"{manifest.run.namespace}/{manifest.run.name} ({manifest.run.uid})"
+        raise fail(reasons.CORRUPT_STORE, where, f"it is the manifest of another run, {other}")
     setting.report.conclude(
         scores=manifest.scores[:10],
         answers_digest=manifest.answers_digest,
@@ -243,7 +247,10 @@ def _read_plan(path: Path) -> RunPlan:
     except (OSError, ValueError) as error:
         fault = Fault(str(path), f"the plan cannot be read: {error}", "Give --plan a plan.json")
         raise Refused([fault]) from error
-    return read(RunPlan, value, f"{path}: ")
+    plan = read(RunPlan, value, f"{path}: ")
+    if faults := plan_faults(plan):
+        raise Refused(faults)
+    return plan
 
 
 def _go_offline_if_possible(plan: RunPlan) -> None:

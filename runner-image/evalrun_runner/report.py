@@ -17,7 +17,7 @@ from evalrun_api.plan import RunPlan
 from evalrun_api.progress import Progress, StepName, TaskProgress
 from evalrun_api.status import StageSeconds
 from evalrun_api.termination import TerminationMessage
-from evalrun_runner.given_secrets import without_secrets
+from evalrun_runner.given_secrets import for_people
 from evalrun_runner.workers.mailbox import Mailbox, TaskCounts, WorkerState
 from evalrun_runner.workers.merging import Sums
 
@@ -253,7 +253,7 @@ class Report:
     def conclude(self, **changes: Any) -> None:
         """Change the termination message and write it."""
         if "message" in changes:  # foreign words: what cannot be written must not end the process
-            said = without_secrets(changes["message"])
+            said = for_people(changes["message"])
             changes["message"] = said.encode("utf-8", "replace").decode()
         with self._lock:
             self._message = self._message.model_copy(update=changes)

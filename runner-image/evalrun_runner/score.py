@@ -27,6 +27,7 @@ from evalrun_runner.answering.trust import (
     is_trusted,
 )
 from evalrun_runner.failures import describe
+from evalrun_runner.harness import egress
 from evalrun_runner.harness.results import headline_scores, store_results
 from evalrun_runner.journal.reading import Answers, answer_to, read_answers
 from evalrun_runner.journal.request_list import keyed
@@ -57,17 +58,19 @@ def score(setting: Setting) -> Manifest:
     def said(task: str) -> str | None:
         return words_of_failure(setting, segments, task)
 
-    with scoring(setting, lock) as judging:
+    evaluator = setting.evaluator  # imported before the network is closed
+    with scoring(setting, lock) as judging, egress.closed(plan) as gate:
         for group, locked in zip(plan.groups, lock.groups, strict=True):
             report.activity(f"scoring {', '.join(group.tasks)}")
             with setting.stage("score"):
-                submissions = setting.evaluator.submissions
+                submissions = evaluator.submissions
                 shutil.rmtree(submissions, ignore_errors=True)
                 # Read for each group anew, so that memory holds the answers of one.
                 answers = read_answers(store, segments, {task.name for task in locked.tasks})
                 results = replay(setting, group, locked, answers, tally, said, images)
                 del answers
                 judging.check()
+                gate.check()
                 if not plan.predict_only:  # then lmms-eval's numbers stand for nothing
                     scores += headline_scores(results, locked, tally.invalid, submissions)
                 groups.append(store_results(store, plan, group, results, submissions))

@@ -21,7 +21,7 @@ from evalrun_runner.journal.request_list import Request
 from evalrun_runner.places import Places, include_folder
 from evalrun_runner.report import Report
 from evalrun_runner.stopping import StopRequest
-from evalrun_runner.stores import Store
+from evalrun_runner.stores import MAX_DOCUMENT_BYTES, Store
 from evalrun_runner.workers.in_hand import Hand
 from evalrun_runner.workers.watchdog import Watchdog
 
@@ -135,7 +135,7 @@ class Setting:
     def read_lock(self) -> Lock:
         """The lock that prepare wrote for this run."""
         key = layout.lock_of_run(self.plan.run)
-        data = self.store.get(key)
+        data = self.store.get(key, MAX_DOCUMENT_BYTES)
         where = self.store.uri(key)
         if data is None:
             raise fail(
@@ -162,7 +162,7 @@ class Setting:
         """Refuse to go on with another plan; the store may have moved in between."""
         where = self.store.uri(key)
         try:
-            stored = RunPlan.model_validate_json(self.store.get(key) or b"")
+            stored = RunPlan.model_validate_json(self.store.get(key, MAX_DOCUMENT_BYTES) or b"")
         except ValidationError as error:
             raise fail(reasons.CORRUPT_STORE, where, "it is not a plan of this release") from error
         if not stored.asks_the_same(self.plan):

@@ -166,7 +166,7 @@ class HostileStore:
     def uri(self, key: str) -> str:
         return f"s3://bucket/{key}"
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, limit: int = 0) -> bytes | None:
         return self._store.get(key)
 
 

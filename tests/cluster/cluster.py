@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -52,6 +52,17 @@ def control_plane(
             yield plane
         finally:
             plane.stop()
+
+
+@contextmanager
+def s3_server(purpose: str, users: Mapping[str, str] | None = None) -> Iterator[S3]:
+    """An S3 server alone, on 127.0.0.1. Raises MissingError. users: see `S3.start`."""
+    with _folder(purpose) as (folder, ledger):
+        server = S3.start(folder, ledger, users=users)
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ class S3:
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
     bucket: str = BUCKET
+    folder: Path = Path()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,11 +62,17 @@ class S3:
 
     @classmethod
     def start(
-        cls, folder: Path, ledger: Ledger, address: str = "127.0.0.1", port: int | None = None
+        cls,
+        folder: Path,
+        ledger: Ledger,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> S3:
         """Start it with the bucket. folder: exists; data and log go there. Raises MissingError.
 
-        port: any free one if not given.
+        port: any free one if not given. users: further access keys with their secret ones; they may
+        do nothing but what a bucket policy lets them.
         """
         if not os.access(places.versitygw(), os.X_OK):
             raise MissingError("no S3 server: `make versitygw` builds one (needs Go)")
@@ -71,6 +80,14 @@ class S3:
             (folder / name).mkdir()
         port = port or free_ports(address, 1)[0]
         command: list[str | Path] = [places.versitygw(), "--port", f"{address}:{port}"]
+        if users:
+            accounts = {
+                key: {"access": key, "secret": secret, "role": "user"}
+                for key, secret in users.items()
+            }
+            (folder / "s3-iam").mkdir()
+            (folder / "s3-iam" / "users.json").write_text(json.dumps({"accessAccounts": accounts}))
+            command += ["--iam-dir", folder / "s3-iam"]
         child = Child.start(
             "versitygw",
             [*command, "posix", "--sidecar", folder / "s3-meta", folder / "s3-data"],
@@ -78,7 +95,7 @@ class S3:
             {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY},
         )
         ledger.process("versitygw", child.identity)
-        server = cls(f"http://{address}:{port}", child)
+        server = cls(f"http://{address}:{port}", child, folder=folder)
         until(server.endpoint, server._has_made_bucket, 15)
         return server
 

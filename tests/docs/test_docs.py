@@ -151,7 +151,8 @@ def plan_of(text: str) -> list[Planned]:
         text = yaml.safe_dump({**MINIMAL, "spec": {**MINIMAL["spec"], **part}})
     documents = parse_manifests(text, "the page")
     for example in sorted((ROOT / "examples").glob("*/*.yaml")):
-        documents += parse_manifests(example.read_text(), example.name)
+        if "kind: NetworkPolicy" not in example.read_text():
+            documents += parse_manifests(example.read_text(), example.name)
     benchmarks = {each.metadata.name: each for each in documents if isinstance(each, Benchmark)}
     around = Surroundings(builtin_profiles(), builtin_index(), LAPTOP, benchmarks)
     store = StorePlan(uri="file:///store")

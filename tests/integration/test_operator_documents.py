@@ -86,6 +86,23 @@ def test_jobs_and_their_pods_are_accepted_under_the_restricted_standard(
     dry_run(api_server, namespace, pod)
 
 
+def test_a_pod_with_an_identity_of_its_own_is_accepted_under_it_too(
+    api_server: ControlPlane, namespace: str
+) -> None:
+    role = "arn:aws:iam::123456789012:role/evaluations-{namespace}"
+    store = {"uri": "s3://evaluations/{namespace}", "webIdentity": {"roleArn": role}}
+    config = configuration(stores={"team": store})
+    document = run_document()
+    run = read_run(document)
+    snapshot, _ = admit(run, "uid-1", {}, config)
+    plan = effective_plan(snapshot, run)
+    job = build_job(document, run, ANSWER, plan, snapshot, config, None)
+    template = job["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"] = {**template["metadata"], "name": "trial"}
+    dry_run(api_server, namespace, pod)
+
+
 @cache
 def lives() -> dict[str, World]:
     """Worlds whose runs have gone through most of what there is."""

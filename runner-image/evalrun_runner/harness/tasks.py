@@ -15,8 +15,10 @@ from pyarrow.lib import ArrowException
 
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
+from evalrun_api.executing import KEY, REMEDY, executes
 from evalrun_api.plan import RunPlan, SettingsGroup
 from evalrun_runner.failures import cause_of, classify, describe
+from evalrun_runner.harness import egress
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no typ
             include_defaults=not plan.is_only_custom,  # indexing lmms-eval's own takes seconds
             model_name=plan.model.backend,
         )
+        self._may_execute = plan.security.allow_code_execution
         self._group: SettingsGroup | None = None
         self.loaded: dict[str, Any] = {}
         self._made: set[int] = set()
@@ -84,11 +87,14 @@ class PlannedTasks(TaskManager):  # type: ignore[misc]  # lmms-eval ships no typ
         """See `TaskManager`."""
         assert self._group is not None
         try:
-            found = super().load_task_or_group(task_list, task_type)
+            with egress.opened():  # its files may name documents by any address
+                found = super().load_task_or_group(task_list, task_type)
         except Exception as error:  # task files and datasets raise anything
             raise _loading_error(error, task_list) from error
         for name, task in _leaves(found):
             self.loaded[name] = task
+            if not self._may_execute and (what := executes(name)) is not None:
+                raise fail(reasons.INVALID_SPEC, KEY, f"benchmark {name}: {what}", REMEDY)
             _check(name, task, self._group)
             if self._group.generation and "generate_until" in task.get_config("output_type"):
                 task.set_config("generation_kwargs", dict(self._group.generation), update=True)

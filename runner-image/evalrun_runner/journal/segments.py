@@ -28,6 +28,9 @@ from evalrun_runner.stores.patience import patiently
 SUFFIX = ".jsonl.zst"
 MAX_SEGMENT_BYTES = 1 << 30
 """Of one segment, unpacked; more is no segment of ours."""
+MAX_LINE_BYTES = 32 << 20
+"""Of one record. A gigabyte without a line's end fits into 100 KB of zstd, and would be copied once
+for each piece of it."""
 FETCHED_AHEAD = 4
 """Segments that are fetched while another one is read: a store's latency counts once, not a
 thousand times."""
@@ -76,23 +79,23 @@ _ENTRIES: TypeAdapter[list[Entry]] = TypeAdapter(_PLAIN_RECORDS)
 def read_records(store: Store, prefix: str) -> Iterator[Record]:
     """Every record beneath `prefix`, segments in the order of their names, one at a time."""
     for text, where in _segments(store, prefix):
-        yield from _records(_lines(text), where)
+        yield from _records(_lines(text, where), where)
 
 
 def read_entries(store: Store, prefix: str) -> Iterator[Entry]:
     """The same as `read_records`, as checked dictionaries, which takes half the time."""
     for text, where in _segments(store, prefix):
-        yield from _entries(_lines(text), where)
+        yield from _entries(_lines(text, where), where)
 
 
 def read_segment(data: bytes, where: str) -> Iterator[Record]:
     """The records of a segment. A torn end is tolerated; damage is an error that names `where`."""
-    yield from _records(_lines(unpacked(data, where)), where)
+    yield from _records(_lines(unpacked(data, where), where), where)
 
 
 def parse_records(text: bytes, where: str) -> Iterator[Record]:
     """The records of unpacked lines. A last line without its end is a torn one and is left out."""
-    yield from _records(_lines(iter([text])), where)
+    yield from _records(_lines(iter([text]), where), where)
 
 
 def _segments(store: Store, prefix: str) -> Iterator[tuple[Iterator[bytes], str]]:
@@ -132,27 +135,30 @@ def pack(lines: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=3, write_checksum=True).compress(lines)
 
 
-def unpacked(data: bytes, where: str) -> Iterator[bytes]:
-    """The segment's text, piece by piece."""
+def unpacked(data: bytes, where: str, limit: int = MAX_SEGMENT_BYTES) -> Iterator[bytes]:
+    """The segment's text, piece by piece; an error beyond `limit` bytes."""
     size = 0
     try:
         with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)) as reader:
             while part := reader.read(_READ_BYTES):
                 size += len(part)
-                if size > MAX_SEGMENT_BYTES:
-                    what = f"it unpacks to more than {MAX_SEGMENT_BYTES} bytes"
+                if size > limit:
+                    what = f"it unpacks to more than {limit} bytes"
                     raise fail(reasons.CORRUPT_JOURNAL, where, what)
                 yield part
     except zstandard.ZstdError as error:
         raise fail(reasons.CORRUPT_JOURNAL, where, f"it cannot be unpacked ({error})") from error
 
 
-def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(parts: Iterator[bytes], where: str) -> Iterator[bytes]:
     """Whole lines, without their ends."""
     rest = b""
     for part in parts:
         *lines, rest = (rest + part).split(b"\n")
         yield from lines
+        if len(rest) > MAX_LINE_BYTES:
+            what = f"it has a line of more than {MAX_LINE_BYTES} bytes"
+            raise fail(reasons.CORRUPT_JOURNAL, where, what)
 
 
 def _records(lines: Iterator[bytes], where: str) -> Iterator[Record]:

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 SEGMENT_VERDICTS = 64
 SEGMENT_BYTES = 1 << 20
+MAX_UNPACKED_BYTES = 256 << 20
+"""Of one segment: it is read whole."""
 STORE_SECONDS = 120.0
 """How long a verdict may wait for a store that fails, before the step fails too."""
 
@@ -48,7 +50,7 @@ def read_verdicts(store: Store, prefix: str, run: str | None = None) -> Verdicts
     for key in store.list(prefix):
         data = store.get(key) if key.endswith(".jsonl.zst") else None
         if data is not None:
-            for verdict in _parse(b"".join(unpacked(data, store.uri(key))), store.uri(key)):
+            for verdict in _parse(_unpacked(data, store.uri(key)), store.uri(key)):
                 before = found.setdefault((verdict.request, verdict.draw), verdict)
                 if verdict.run == run != before.run:
                     found[verdict.request, verdict.draw] = verdict
@@ -178,15 +180,17 @@ def adopt_verdicts(store: Store, prefix: str, spool: Path) -> int:
                 pass  # damage is found here, before it reaches the store
             key = f"{prefix}{path.stem}.jsonl.zst"
             stored = store.get(key)
-            known = (
-                set(b"".join(unpacked(stored, store.uri(key))).splitlines()) if stored else set()
-            )
+            known = set(_unpacked(stored, store.uri(key)).splitlines()) if stored else set()
             lacking = [line for line in whole.splitlines() if line not in known]
             if lacking:  # under a name of its own: what is stored is never replaced by less
                 store.put(f"{prefix}{path.stem}a.jsonl.zst", pack(b"\n".join([*lacking, b""])))
                 adopted += 1
             path.unlink()
     return adopted
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    return b"".join(unpacked(data, where, MAX_UNPACKED_BYTES))
 
 
 def _parse(lines: bytes, where: str) -> Iterator[Verdict]:

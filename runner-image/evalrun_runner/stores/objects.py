@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 MAX_OBJECT_BYTES = 1 << 30
 """Larger objects are not read: whoever can write to a store may not exhaust a reader's memory."""
+MAX_DOCUMENT_BYTES = 64 << 20
+"""The same of a plan, a lock, a manifest: parsed, they take many times their size."""
 CHECK_PREFIX = ".check-"
 """How the name of the object begins that `Store.check` writes and removes."""
 

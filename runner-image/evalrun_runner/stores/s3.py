@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evalrun_api import reasons
 from evalrun_api.errors import EvalrunError, fail
 from evalrun_runner.stores.objects import CHECK_PREFIX, MAX_OBJECT_BYTES, StoredObject
+from evalrun_runner.stores.own_traffic import own_traffic
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -20,6 +21,9 @@ CONFLICT_TRIES = 5
 _REFUSED_CREDENTIALS = frozenset(
     {
         "ExpiredToken",
+        "ExpiredTokenException",  # of a web identity, as the next two
+        "IDPRejectedClaim",
+        "InvalidIdentityToken",
         "InvalidAccessKeyId",
         "InvalidToken",
         "SignatureDoesNotMatch",
@@ -126,7 +130,8 @@ class S3Store:
         from botocore import exceptions as aws
 
         try:
-            yield
+            with own_traffic():
+                yield
         except aws.ClientError as error:
             raise self._client_error(error, key) from error
         except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
@@ -134,8 +139,13 @@ class S3Store:
                 reasons.CREDENTIALS_REFUSED,
                 self.uri(key),
                 "there are no credentials",
-                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret)",
+                "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (in a cluster: the Secret, or "
+                "webIdentity of the store)",
             ) from error
+        except FileNotFoundError as error:  # botocore reads nothing else but the token
+            what = f"the token of the pod's identity is not there ({error.filename})"
+            remedy = "Check webIdentity of the store, and the pod's projected volume"
+            raise fail(reasons.CREDENTIALS_REFUSED, self.uri(key), what, remedy) from error
         except (aws.BotoCoreError, OSError) as error:
             where = self._endpoint or "the S3 service"
             what = f"{where} cannot be reached ({type(error).__name__})"
