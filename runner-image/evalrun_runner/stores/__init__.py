@@ -12,11 +12,20 @@ from urllib.parse import unquote, urlsplit
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.plan import StorePlan
+from evalrun_runner.stores.counted import CountedStore
 from evalrun_runner.stores.folder import FolderStore
 from evalrun_runner.stores.objects import MAX_OBJECT_BYTES, Store, StoredObject
 from evalrun_runner.stores.s3 import S3Store
 
-__all__ = ["MAX_OBJECT_BYTES", "FolderStore", "S3Store", "Store", "StoredObject", "open_store"]
+__all__ = [
+    "MAX_OBJECT_BYTES",
+    "CountedStore",
+    "FolderStore",
+    "S3Store",
+    "Store",
+    "StoredObject",
+    "open_store",
+]
 
 
 def open_store(plan: StorePlan) -> Store:
