@@ -96,10 +96,11 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs
+generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs, dashboards
 	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
+	PYTHONPATH=charts $(BIN)/python -m dashboards
 
 .PHONY: constraints
 constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
@@ -163,6 +164,14 @@ kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 
 kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-tools ## Show runs in the real Kueue's queues: 20 share 4 GPUs, one is preempted (20 minutes; ARGS="--runs 8" for less)
 	CI=true $(BIN)/pytest -q -p no:cacheprovider -m kueue tests/kueue
 	PYTHONPATH=tests:tests/kueue $(BIN)/python tests/kueue/e2e.py $(ARGS)
+
+.PHONY: dashboards-tools
+dashboards-tools: $(STAMP) ## Get the real Prometheus and promtool (once; Debian's package, unpacked into the cache)
+	@$(CLUSTER) prometheus
+
+.PHONY: dashboards-check
+dashboards-check: $(STAMP) $(OPERATOR_STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-tools dashboards-tools ## Test the alerts, and run each query of each dashboard on a real Prometheus (3 minutes)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 tests/observe/alone.sh $(BIN)/python -m observe
 
 .PHONY: images
 images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up
