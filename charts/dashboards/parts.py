@@ -124,7 +124,7 @@ def graph(
 def number(
     title: str, text: str, *queries: Query, unit: str = "short", width: int = 4
 ) -> stat.Panel:
-    """The last value."""
+    """The value now: a series that has ended is none."""
     panel = (
         stat.Panel()
         .title(title)
@@ -136,7 +136,7 @@ def number(
         .span(width)
     )
     for target in _targets(queries):
-        panel = panel.with_target(target)
+        panel = panel.with_target(target.instant())
     return panel
 
 

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 }
 SHOWN = "shown"
 """The run that the dashboard of one run shows."""
-SHOWN_SECONDS = 600.0
+SHOWN_SECONDS = 3600.0
 QUICK_SECONDS = 10.0
 ANSWERS = 200
 """Of the real runner, before it has told enough."""
