@@ -100,11 +100,12 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs
+generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs, dashboards
 	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
 	$(BIN)/python gitops/argocd/generate.py
+	PYTHONPATH=charts $(BIN)/python -m dashboards
 
 .PHONY: constraints
 constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
@@ -184,6 +185,14 @@ gitops-tools: $(STAMP) ## Build what asks Argo CD's, kstatus' and Flux' own code
 .PHONY: gitops-check
 gitops-check: $(STAMP) cluster-tools gitops-tools ## Show what GitOps tools make of a run in every state, and hold it against the docs
 	$(GITOPS) gitops.check
+
+.PHONY: dashboards-tools
+dashboards-tools: $(STAMP) ## Get the real Prometheus and promtool (once; Debian's package, unpacked into the cache)
+	@$(CLUSTER) prometheus
+
+.PHONY: dashboards-check
+dashboards-check: $(STAMP) $(OPERATOR_STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-tools dashboards-tools ## Test the alerts, and run each query of each dashboard on a real Prometheus (3 minutes)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 tests/observe/alone.sh $(BIN)/python -m observe
 
 .PHONY: images
 images: $(STAMP) ## Build both images, list what they are made of, show sizes and start-up (VARIANT=vllm; VARIANT=cpu TORCH_INDEX=URL)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import api_reference
+import metrics_reference
 import typer
 import typer.cli
 import typer.main
@@ -256,6 +257,10 @@ PAGES: dict[str, tuple[str, Callable[[], str]]] = {
     ),
     "reference/profiles.md": ("evalrun_api/profiles", profiles),
     "reference/cli.md": ("evalrun_cli", cli),
+    "reference/metrics.md": (
+        "evalrun_operator.metrics, .run_metrics and evalrun_runner.report",
+        metrics_reference.metrics,
+    ),
     "reference/lmms-eval-arguments.md": ("evalrun_api.lmms_eval_arguments", lmms_eval_arguments),
 }
 """Each page: what it is made from, and how."""

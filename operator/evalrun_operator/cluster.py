@@ -57,7 +57,7 @@ PATIENCE = 10.0
 """Longest wait, in seconds, that a request takes on itself when the server asks for one."""
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-Count = Callable[[str, str, str], None]
+Count = Callable[[str, str, str, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Cluster:
     """Requests to the API server.
 
     fence: raises `LeadershipLost` when nothing may be written any more; asked before each write
-    but those of the Lease. count: told verb, resource and code of each request.
+    but those of the Lease. count: told verb, resource, code and seconds of each request; None for
+    a watch, which lasts as long as there is something to tell.
     answered_at: monotonic time of the last answer, whatever it was. limit: of requests a
     second, where the API server has set one by its answers; those for the Lease have no part in it.
     """
@@ -264,7 +265,7 @@ class Cluster:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(what, text=f"{type(error).__name__} {error}") from error
         finally:
-            self._count("watch", resource.plural, code)
+            self._count("watch", resource.plural, code, None)
 
     async def write_lease(
         self, namespace: str, document: Doc, *, create: bool, timeout: float
@@ -363,7 +364,7 @@ class Cluster:
         timeout: float,
         what: str,
     ) -> tuple[int, Any, bytes]:
-        code = "0"
+        code, began = "0", time.monotonic()
         try:
             headers = await self._headers(method, path, body)
             if body is not None:
@@ -386,7 +387,7 @@ class Cluster:
             self.answered_at = time.monotonic()
             return response.status, response.headers, raw
         finally:
-            self._count(verb, plural, code)
+            self._count(verb, plural, code, time.monotonic() - began)
 
 
 async def find_cluster() -> tuple[Configuration, str]:

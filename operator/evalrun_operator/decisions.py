@@ -226,11 +226,15 @@ Action = (
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes Event about the run."""
+    """A Kubernetes Event about the run.
+
+    once: the same words are told but once in the life of a run.
+    """
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    once: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from evalrun_operator.decisions import Doc, Event
 def event_document(run: Doc, event: Event, now: datetime) -> Doc:
     """A core/v1 Event.
 
-    Its name follows from the status that it accompanies, so posting it twice makes one.
+    Its name follows from the status that it accompanies, so posting it twice makes one; that of
+    what is told once from its words alone, so that a wait that comes and goes makes one as well.
     """
     metadata = run["metadata"]
-    identity = (metadata["uid"], metadata["resourceVersion"], event.reason, event.message)
+    status = "" if event.once else metadata["resourceVersion"]
+    identity = (metadata["uid"], status, event.reason, event.message)
     digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {

@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 
 Finished = Callable[[Doc], None]
 """Told of a run whose end was just written."""
+Written = Callable[[Doc, Doc, datetime], None]
+"""Told of a run before and after its status was written, and when."""
 
 
 class Again(Exception):  # noqa: N818 - not a mishap
@@ -63,8 +65,7 @@ class Again(Exception):  # noqa: N818 - not a mishap
 class Executor:
     """Does what a Plan says.
 
-    now: wall clock in UTC, for Events. rush: whether other runs need their
-    first Jobs now.
+    now: wall clock in UTC, for Events. rush: whether other runs need their first Jobs now.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Executor:
         now: Callable[[], datetime],
         finished: Finished,
         rush: Callable[[], bool] = lambda: False,
+        written: Written = lambda *_: None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -82,6 +84,7 @@ class Executor:
         self._now = now
         self._finished = finished
         self._rush = rush
+        self._written = written
         self._parser = Parser()
         self._pod_endings = PodEndings(cluster, store, now)
 
@@ -283,6 +286,7 @@ class Executor:
         self._store.put_refused(metadata["uid"], STATUS, None)
         self._store.settled(metadata["uid"], observed.gone)
         self._store.put("EvaluationRun", written)
+        self._written(run, written, self._now())
         if has_ended(written) and not has_ended(run):
             self._pacing.forget(metadata["uid"])
             self._finished(written)

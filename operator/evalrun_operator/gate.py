@@ -51,7 +51,8 @@ class Gate:
         Asked for by whoever is about to look at the run, after `let_in`.
         """
         if self._line.call_back(uid):
-            self._found += self._line.admit()
+            # Not the run itself: it would be looked at again and again, each time at once.
+            self._found += [found for found in self._line.admit() if found != uid]
         place = self._line.place(uid)
         return Waiting(place.position, str(place)) if place is not None else None
 

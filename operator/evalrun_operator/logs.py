@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 
 from evalrun_api.redaction import json_line
 
+FIELDS = ("run", "shard", "attempt", "pod")
+"""What a line may be about, as the runner's lines have it: attempt is the uid of the pod."""
+
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message; run and error where there are any."""
+    """time, level, logger, message; what it is about (`FIELDS`) and error where there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -20,8 +23,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if run := getattr(record, "run", None):
-            line["run"] = run
+        for name in FIELDS:
+            if value := getattr(record, name, None):
+                line[name] = value
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json_line(line)

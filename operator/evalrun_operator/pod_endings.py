@@ -70,11 +70,15 @@ class PodEndings:
             case FailPod():
                 failed = await self._cluster.patch_pod_status(*pod, action.status)
                 self._store.put("Pod", failed)
-                log.info("pod %s is taken for lost", action.name, extra=_run(key))
+                log.info("the pod is taken for lost", extra=_pod(key, action))
             case RemovePod():
                 await self._cluster.remove_pod(*pod)
-                log.info("lost pod %s is removed", action.name, extra=_run(key))
+                log.info("the lost pod is removed", extra=_pod(key, action))
 
 
 def _run(key: RunKey) -> dict[str, str]:
     return {"run": f"{key.namespace}/{key.name}"}
+
+
+def _pod(key: RunKey, action: FailPod | RemovePod) -> dict[str, str]:
+    return {**_run(key), "attempt": action.uid, "pod": action.name}

@@ -16,9 +16,10 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from evalrun_api.names import HTTP_PORT
+from evalrun_api.names import HTTP_PORT, RUN_LABEL
 from evalrun_api.operator_config import ScrapeSettings
 from evalrun_api.progress import MAX_BODY_BYTES, Progress
+from evalrun_operator.attempts import INDEX_ANNOTATION
 from evalrun_operator.decisions import Doc, RunKey
 from evalrun_operator.progress import MAX_BENCHMARKS
 from evalrun_operator.store import Store
@@ -45,8 +46,9 @@ class Unusable(Exception):  # noqa: N818 - an outcome
 class Scraper:
     """Reads the progress of all pods at work, each on its own.
 
-    changed: told of the run whose progress is new. failed: told why a reading failed. random: from
-    [0, 1), for jitter. beat: called at each round. port: of the pods' /progress.
+    changed: told of the run whose progress is new. tried: told of each reading that has ended.
+    failed: told why one failed. random: from [0, 1), for jitter. beat: called at each round. port:
+    of the pods' /progress.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Scraper:
         *,
         changed: Callable[[RunKey], None],
         failed: Callable[[str], None],
+        tried: Callable[[], None],
         random: Callable[[], float],
         beat: Callable[[], None],
         port: int = HTTP_PORT,
@@ -64,6 +67,7 @@ class Scraper:
         self._settings = settings
         self._changed = changed
         self._failed = failed
+        self._tried = tried
         self._random = random
         self._beat = beat
         self._port = port
@@ -138,9 +142,11 @@ class Scraper:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unusable) as error:
             failures = self._failures[uid] = self._failures.get(uid, 0) + 1
             self._skips[uid] = min(2 ** (failures - 1) - 1, MAX_SKIPS)
+            self._tried()
             self._failed(reason_of(error))
-            log.debug("no progress of pod %s: %r", pod["metadata"]["name"], error)
+            log.debug("no progress: %r", error, extra=about(pod))
             return
+        self._tried()
         self._failures.pop(uid, None)
         self._skips.pop(uid, None)
         key = self._store.put_progress(uid, progress)
@@ -194,6 +200,18 @@ def _of_use(said: Progress) -> Progress:
         requests_per_second=said.requests_per_second,
         tasks=said.tasks[:MAX_BENCHMARKS],
     )
+
+
+def about(pod: Doc) -> dict[str, str]:
+    """The fields of a log line about a pod."""
+    metadata = pod["metadata"]
+    found = {
+        "run": f"{metadata['namespace']}/{(metadata.get('labels') or {}).get(RUN_LABEL, '')}",
+        "shard": str((metadata.get("annotations") or {}).get(INDEX_ANNOTATION, "")),
+        "attempt": str(metadata["uid"]),
+        "pod": str(metadata["name"]),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def reason_of(error: Exception) -> str:

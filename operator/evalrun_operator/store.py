@@ -34,9 +34,11 @@ class Store:
 
     settle: what a pod that is gone contributed, from its last state.
     clock: seconds that only grow. touched: told of the uid of a run around which something changed.
+    ended: told of each run that has ended, also of those that had when they were first seen.
     """
 
     touched: Callable[[str], None] | None = None
+    ended: Callable[[Doc], None] | None = None
 
     def __init__(self, settle: Settle, clock: Callable[[], float]) -> None:
         self._settle = settle
@@ -286,6 +288,8 @@ class Store:
         if has_ended(held.document):
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
+            if self.ended is not None:
+                self.ended(held.document)
             held.pack()
             for job in self._kin.jobs_of(_ref(held)):
                 self.waiting.forget(job.uid)

@@ -84,7 +84,7 @@ class WithoutBars(io.TextIOBase):
 
 
 always: dict[str, str] = {}
-"""Fields of every line: which run, which step."""
+"""Fields of every line: which run, which step, which shard, which attempt (the pod's uid)."""
 
 
 def set_up_logs() -> None:

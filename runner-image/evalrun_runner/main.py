@@ -41,7 +41,7 @@ from evalrun_runner.report import MAX_REVISION, Report
 from evalrun_runner.serve import serve
 from evalrun_runner.setting import Setting
 from evalrun_runner.stopping import Stopped, StopRequest, stop_at_eof
-from evalrun_runner.stores import MAX_DOCUMENT_BYTES, open_store
+from evalrun_runner.stores import MAX_DOCUMENT_BYTES, CountedStore, open_store
 from evalrun_runner.workers.in_hand import Hand
 from evalrun_runner.workers.mailbox import Mailbox
 from evalrun_runner.workers.supervised import die_with_supervisor, tell_regularly
@@ -75,11 +75,17 @@ def run(arguments: Sequence[str]) -> int:
     except EvalrunError as error:
         log.error("%s", error, extra={"reason": error.reason.name})
         return error.reason.exit_code
+    logs.always.clear()
     logs.always.update(run=f"{plan.run.namespace}/{plan.run.name}", uid=plan.run.uid)
     _go_offline_if_possible(plan)
     first: StepName = STEPS[0] if options.step == "all" else options.step
     mailbox = Mailbox(options.mailbox) if options.mailbox else None
     report = Report(plan, first, options.termination_log, mailbox)
+    options.writer = options.writer or uuid.uuid4().hex
+    # A worker's name in the journal is its pod's, and which worker it is.
+    logs.always["attempt"] = options.writer.removesuffix(f"-w{options.worker}")
+    if options.shard is not None:
+        logs.always["shard"] = str(options.shard)
     stop = StopRequest(options.grace_seconds)
     try:
         if options.stop_at_eof:
@@ -166,14 +172,14 @@ def _work(
         volumes=dict(options.volume),
         cache=options.cache,
     )
-    store = open_store(plan.store)
+    store = CountedStore(open_store(plan.store), report.store_failed)
     setting = Setting(
         plan=plan,
         places=places,
         store=store,
         report=report,
         stop=stop,
-        writer=options.writer or uuid.uuid4().hex,
+        writer=options.writer,
         shard=options.shard,
         worker=options.worker,
         weights=options.weights,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter as Tally
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from evalrun_api import reasons
 from evalrun_api.journal import ErrorClass
 from evalrun_api.lock import Lock
 from evalrun_api.plan import RunPlan
@@ -26,6 +28,14 @@ log = logging.getLogger(__name__)
 RATE_WINDOW_SECONDS = 30.0
 REWRITE_SECONDS = 5.0
 """How old the termination message of a process with workers may be."""
+STORE_FAILURES = (
+    reasons.STORE_UNAVAILABLE,
+    reasons.CREDENTIALS_REFUSED,
+    reasons.ACCESS_DENIED,
+    reasons.BUCKET_NOT_FOUND,
+    reasons.DISK_FULL,
+)
+"""Those that are told from the start, so that the first one is seen to be more than none."""
 MAX_TASKS = 2000
 MAX_REVISION = 512
 
@@ -56,6 +66,8 @@ class Report:
         self._reused: dict[str, int] = {}
         self._computed: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
+        self._failures: Tally[str] = Tally()
+        self._adopted: Tally[str] = Tally()
         self._activity = "starting"
         self._message = TerminationMessage(
             run=plan.run, step=step, outcome="Running", reason="Running"
@@ -79,6 +91,14 @@ class Report:
             ["error"],
             registry=self.registry,
         )
+        self._store_failures = Counter(
+            "evalrun_runner_store_failures",
+            "Requests to the store that failed, by reason, also those that are repeated.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in STORE_FAILURES:
+            self._store_failures.labels(reason.name)
         self._restarts = Counter(
             "evalrun_runner_worker_restarts",
             "Workers that were started anew.",
@@ -111,6 +131,8 @@ class Report:
             self._reused[task] = self._reused.get(task, 0) + reused
             self._computed.setdefault(task, 0)
         self._expected.labels(task).set(requests)
+        for origin in ("reused", "computed"):
+            self._requests.labels(task, origin)  # that none has come yet is to be seen
         self._count_reused(task, reused)
 
     def reused(self, task: str, count: int) -> None:
@@ -144,6 +166,12 @@ class Report:
             errors[error] = errors.get(error, 0) + count
             self._message = self._message.model_copy(update={"errors": errors})
         self._failed.labels(error).inc(count)
+
+    def store_failed(self, reason: str, count: int = 1) -> None:
+        """Requests to the store failed. reason: one that is known."""
+        with self._lock:
+            self._failures[reason] += count
+        self._store_failures.labels(reason).inc(count)
 
     def restarted(self) -> None:
         """A worker was started anew."""
@@ -219,6 +247,7 @@ class Report:
                 ],
                 errors=message.errors,
                 seconds=dict(self._seconds),
+                store_failures=dict(self._failures),
                 reason=message.reason,
                 message=message.message,
             )
@@ -236,6 +265,11 @@ class Report:
         for error, count in sums.errors.items():
             if (more := count - self._message.errors.get(error, 0)) > 0:
                 self.failed(error, more)
+        for reason, count in sums.store_failures.items():
+            # Workers run foreign code, and what they call a reason becomes a label.
+            if reason in reasons.REASONS and (more := count - self._adopted[reason]) > 0:
+                self._adopted[reason] = count
+                self.store_failed(reason, more)
         for name, seconds in sums.seconds.items():
             self.stage(name, seconds)
         if time.monotonic() - self._written_at >= REWRITE_SECONDS:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from cluster import kept, kueue, tools
+from cluster import kept, kueue, prometheus, tools
 from cluster.node import OccupiedError
 from cluster.progress import say
 
 COMMANDS = {
     "tools": tools.get_all,
     "kueue": kueue.build,
+    "prometheus": prometheus.get,
     "images": kept.build_images,
     "show-images": kept.show_images,
     "up": kept.up,

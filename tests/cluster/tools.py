@@ -184,7 +184,7 @@ def _get_node_parts() -> None:
         return
     with new_folder(target) as new:
         with step("unpacking containerd"):
-            _unpack_containerd(new / "containerd")
+            unpack("containerd", new / "containerd")
         _make_pause(new / "pause.tar")
         _make_busybox(new / "busybox.tar")
         with step(f"making the base image of Debian {places.DEBIAN}'s python3"):
@@ -203,17 +203,17 @@ def containerd() -> Path:
     return places.node_parts() / "containerd" / "usr" / "bin"
 
 
-def _unpack_containerd(folder: Path) -> None:
-    """Unpacked only: the package would start a service."""
-    folder.mkdir()
+def unpack(package: str, folder: Path) -> None:
+    """A Debian package, unpacked only: installed it would start a service. Raises MissingError."""
+    folder.mkdir(exist_ok=True)
     try:
-        _apt("download", "containerd", cwd=folder)
+        _apt("download", package, cwd=folder)
     except MissingError:  # a fresh machine has no lists
         _apt("update")
-        _apt("download", "containerd", cwd=folder)
-    (package,) = folder.glob("containerd_*.deb")
-    subprocess.run(["dpkg", "-x", package, folder], check=True)
-    package.unlink()
+        _apt("download", package, cwd=folder)
+    (archive,) = folder.glob(f"{package}_*.deb")
+    subprocess.run(["dpkg", "-x", archive, folder], check=True)
+    archive.unlink()
 
 
 def _make_pause(image: Path) -> None:

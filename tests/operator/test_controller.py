@@ -160,6 +160,28 @@ def test_a_run_that_is_failed_at_again_and_again_keeps_nobody_waiting() -> None:
     play(scene)
 
 
+def test_a_run_that_waits_for_a_person_before_a_cap_is_looked_at_when_it_asked_to_be() -> None:
+    looks = 0
+
+    def decide(observed: Observed) -> Plan:
+        nonlocal looks
+        looks += 1
+        if looks > 100:
+            raise RecursionError  # looks that follow each other at once would never end
+        return Plan(stands_aside=True, requeue_after=0.1)
+
+    async def scene() -> None:
+        loop = Loop(decide, Caps(max_active_runs=1))
+        loop.add("bad")
+        working = asyncio.create_task(loop.controller.run())
+        await asyncio.sleep(0.55)
+        loop.queue.close()
+        await working
+        assert 2 <= looks <= 8
+
+    play(scene)
+
+
 def test_a_run_that_makes_the_decision_fail_stops_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -152,11 +152,13 @@ def test_one_that_never_ends_delays_no_other() -> None:
         store = store_with("127.0.0.1", *["127.0.0.2"] * 3)
         changed: list[RunKey] = []
         failed: list[str] = []
+        tried: list[int] = []
         async with served(good) as port, served(dribble, "127.0.0.2", port):
             scraper = Scraper(
                 store,
                 ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=4),
                 changed=changed.append,
+                tried=lambda: tried.append(1),
                 failed=failed.append,
                 random=lambda: 0.0,
                 beat=lambda: None,
@@ -170,6 +172,7 @@ def test_one_that_never_ends_delays_no_other() -> None:
             while len(failed) < 3:
                 await asyncio.sleep(0.05)
             assert set(failed) == {"timeout"}
+            assert len(tried) > len(failed)  # the good ones are counted as well
             assert time.monotonic() - began < 6.0
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -201,6 +204,7 @@ def test_a_hundred_that_answer_late_or_never_delay_those_alone(handler: Handler)
                 store,
                 ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=16),
                 changed=lambda key: None,
+                tried=lambda: None,
                 failed=lambda reason: None,
                 random=lambda: 0.0,
                 beat=lambda: None,
@@ -240,6 +244,7 @@ def test_many_pods_are_read_more_rarely_and_the_scraper_still_gives_signs_of_lif
                 store_with(*["127.0.0.1"] * 30),
                 ScrapeSettings(interval_seconds=1, timeout_seconds=2),
                 changed=lambda key: None,
+                tried=lambda: None,
                 failed=lambda reason: None,
                 random=lambda: 0.5,
                 beat=lambda: beats.append(time.monotonic()),
@@ -262,6 +267,7 @@ def test_of_pods_that_are_gone_nothing_is_remembered() -> None:
             store,
             ScrapeSettings(),
             changed=lambda key: None,
+            tried=lambda: None,
             failed=lambda reason: None,
             random=lambda: 0.0,
             beat=lambda: None,

@@ -15,7 +15,7 @@ import pytest
 from objects import Doc, job, pod, run
 
 from evalrun_api.progress import Progress
-from evalrun_operator import handlers, health, logs
+from evalrun_operator import handlers, health, logs, scrape
 from evalrun_operator.decisions import Ledger
 from evalrun_operator.main import main
 from evalrun_operator.metrics import Metrics
@@ -109,7 +109,7 @@ def test_what_runs_took_is_told_while_they_work_and_summed_when_they_end() -> No
 
 def test_two_operators_in_one_process_share_no_metrics() -> None:
     first, second = Metrics(), Metrics()
-    first.count_request("get", "leases", "200")
+    first.count_request("get", "leases", "200", 0.1)
     assert "leases" not in told(second)
 
 
@@ -213,11 +213,13 @@ def test_a_log_line_is_one_json_object() -> None:
         record = logging.LogRecord(
             "x", logging.ERROR, __file__, 1, "failed %s", ("here",), sys.exc_info()
         )
-    record.run = "team/one"
+    for name, value in scrape.about(pod()).items():
+        setattr(record, name, value)
     line = logs.JsonFormatter().format(record)
     assert "\n" not in line
     told = json.loads(line)
     assert (told["level"], told["message"], told["run"]) == ("ERROR", "failed here", "team/one")
+    assert (told["attempt"], told["pod"]) == ("pod-1", "one-answer-pod-1")
     assert "ValueError" in told["error"]
 
 

@@ -259,6 +259,11 @@ def test_progress_and_metrics_are_served_while_it_answers(workbench: Any) -> Non
     assert seen[-1].eta_seconds is not None
     assert 'evalrun_runner_requests_total{origin="computed",task="easy_vqa"}' in metrics
     assert 'evalrun_runner_stage_seconds{stage="generate"}' in metrics
+    assert 'evalrun_runner_store_failures_total{reason="StoreUnavailable"} 0.0' in metrics
+    lines = [json.loads(line) for line in run.log.read_text().splitlines() if line[:1] == "{"]
+    told = {"run": f"default/{run.plan.run.name}", "uid": run.plan.run.uid}
+    assert lines
+    assert all(told.items() <= line.items() and len(line["attempt"]) == 32 for line in lines)
 
 
 def test_the_step_ends_when_whoever_started_it_dies(workbench: Any) -> None:

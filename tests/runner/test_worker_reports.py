@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 from prometheus_client import Gauge
 
+from evalrun_api.errors import EvalrunError
 from evalrun_api.plan import ModelPlan, RunIdentity, RunPlan, SettingsGroup, StorePlan
 from evalrun_api.sources import ModelSource, VolumePath
 from evalrun_api.spec import SeedSpec
@@ -16,9 +17,9 @@ from evalrun_api.termination import TerminationMessage
 from evalrun_runner.places import Places
 from evalrun_runner.report import Report
 from evalrun_runner.setting import Setting
-from evalrun_runner.stores import open_store
+from evalrun_runner.stores import CountedStore, open_store
 from evalrun_runner.workers.mailbox import Mailbox, WorkerState
-from evalrun_runner.workers.merging import Counts, Lives, Sums
+from evalrun_runner.workers.merging import Counts, Lives, Sums, merge
 
 pytestmark = pytest.mark.decisions
 
@@ -55,6 +56,36 @@ def test_what_workers_did_is_told_as_one_process_and_never_falls(tmp_path: Path)
     }
     assert samples["evalrun_runner_requests_total", "t", "computed"] == 9
     assert samples["evalrun_runner_stage_seconds", "generate"] == 3.4
+
+
+def test_failures_of_the_store_are_counted_over_all_workers_and_their_lives(tmp_path: Path) -> None:
+    report, lives = Report(plan(tmp_path), "answer", None), Lives()
+    report.store_failed("StoreUnavailable")  # the supervisor's own
+    lives.update(WorkerState(store_failures={"StoreUnavailable": 2, "WhateverItSays": 5}))
+    lives.end_life()
+    lives.update(WorkerState(store_failures={"StoreUnavailable": 1}))
+    for _ in range(2):
+        report.adopt(merge([lives]))
+    failures = {
+        sample.labels["reason"]: sample.value
+        for metric in report.registry.collect()
+        for sample in metric.samples
+        if sample.name == "evalrun_runner_store_failures_total" and sample.value
+    }
+    assert failures == {"StoreUnavailable": 4}
+
+
+def test_a_store_that_fails_is_counted_and_fails_all_the_same(tmp_path: Path) -> None:
+    failed: list[str] = []
+    (tmp_path / "store").write_text("no folder")
+    store = CountedStore(open_store(StorePlan(uri=(tmp_path / "store").as_uri())), failed.append)
+    for ask in (lambda: store.put("a", b""), lambda: store.create("b", b""), store.check):
+        with pytest.raises(EvalrunError):
+            ask()
+    assert failed == ["StoreUnavailable"] * 3
+    (tmp_path / "store").unlink()
+    store.put("a/b", b"x")
+    assert (store.get("a/b"), list(store.list("a/")), len(failed)) == (b"x", ["a/b"], 3)
 
 
 def test_what_was_there_is_never_told_as_computed_however_early_a_supervisor_looks(

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from evalrun_api import reasons
 from evalrun_api.errors import fail
 from evalrun_api.plan import StorePlan
+from evalrun_runner.stores.counted import CountedStore
 from evalrun_runner.stores.folder import FolderStore
 from evalrun_runner.stores.objects import (
     MAX_DOCUMENT_BYTES,
@@ -24,6 +25,7 @@ from evalrun_runner.stores.s3 import S3Store
 __all__ = [
     "MAX_DOCUMENT_BYTES",
     "MAX_OBJECT_BYTES",
+    "CountedStore",
     "FolderStore",
     "S3Store",
     "Store",

@@ -33,7 +33,8 @@ class TaskCounts(Document):
 class WorkerState(Document):
     """What a worker says of itself.
 
-    seconds: wall time by stage. reason, message: why it ended; "Running" before that.
+    seconds: wall time by stage. store_failures: by reason. reason, message: why it ended; "Running"
+    before that.
     """
 
     activity: Annotated[str, Field(max_length=300)] = "starting"
@@ -41,6 +42,9 @@ class WorkerState(Document):
     errors: dict[ErrorClass, Count] = Field(default_factory=dict)
     seconds: Annotated[
         dict[Annotated[str, Field(max_length=64)], Seconds], Field(max_length=64)
+    ] = Field(default_factory=dict)
+    store_failures: Annotated[
+        dict[Annotated[str, Field(max_length=64)], Count], Field(max_length=64)
     ] = Field(default_factory=dict)
     reason: Annotated[str, Field(max_length=64)] = "Running"
     message: Annotated[str, Field(max_length=2048)] = ""

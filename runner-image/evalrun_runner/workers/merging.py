@@ -29,6 +29,7 @@ class Lives:
 
     errors: Counter[ErrorClass] = field(default_factory=Counter)
     seconds: Counter[str] = field(default_factory=Counter)
+    store_failures: Counter[str] = field(default_factory=Counter)
     now: WorkerState = field(default_factory=WorkerState)
     _found: dict[str, int] = field(default_factory=dict)
     _done: dict[str, int] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Lives:
         """It is over; the next one counts anew."""
         self.errors.update(self.now.errors)
         self.seconds.update(self.now.seconds)
+        self.store_failures.update(self.now.store_failures)
         self.now = WorkerState()
 
     def counts(self) -> dict[str, Counts]:
@@ -65,6 +67,7 @@ class Sums:
     errors: dict[ErrorClass, int]
     seconds: dict[str, float]
     activity: str
+    store_failures: dict[str, int] = field(default_factory=dict)
 
 
 def merge(workers: Sequence[Lives]) -> Sums:
@@ -72,17 +75,21 @@ def merge(workers: Sequence[Lives]) -> Sums:
     tasks: dict[str, Counts] = {}
     errors: Counter[ErrorClass] = Counter()
     seconds: Counter[str] = Counter()
+    store_failures: Counter[str] = Counter()
     for worker in workers:
         for name, mine in worker.counts().items():
             before = tasks.get(name, Counts(0, 0, 0))
             tasks[name] = Counts(*(a + b for a, b in zip(before, mine, strict=True)))
         errors.update(worker.errors)
         errors.update(worker.now.errors)
+        store_failures.update(worker.store_failures)
+        store_failures.update(worker.now.store_failures)
         for spent in (worker.seconds, worker.now.seconds):
             for stage, length in spent.items():
                 seconds[stage] += length  # type: ignore[assignment]  # a Counter may hold floats
     mean = {stage: length / len(workers) for stage, length in seconds.items()}
-    return Sums(tasks, dict(errors), mean, _activity([worker.now.activity for worker in workers]))
+    activity = _activity([worker.now.activity for worker in workers])
+    return Sums(tasks, dict(errors), mean, activity, dict(store_failures))
 
 
 def _activity(said: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from evalrun_api.termination import TerminationMessage
 Doc = dict[str, Any]
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+INVALID_ANNOTATION = "bench.example/invalid"
+"""Of a pod: a JSON object of the invalid answers that it tells of, by class."""
 IMAGE_ID = "registry.example.com/runner@sha256:" + "1" * 64
 
 
@@ -151,12 +154,14 @@ def progress(work: Work, now: datetime) -> Progress:
     answering = work.step in ("answer", "all")
     done = work.done(now) if answering else 0
     elapsed = max((now - work.started_at).total_seconds(), 1e-3)
+    invalid = (work.pod["metadata"].get("annotations") or {}).get(INVALID_ANNOTATION, "{}")
     return Progress(
         step="answer" if work.step == "all" else work.step,
         activity=f"answering {done} of {work.share}" if answering else "working",
         requests_done=done,
         requests_total=work.share if answering else 0,
         computed=done,
+        errors=json.loads(invalid),
         requests_per_second=done / elapsed,
         elapsed_seconds=elapsed,
         tasks=[TaskProgress(name="mme", requests_done=done, requests_total=work.share)]
