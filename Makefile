@@ -96,10 +96,11 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs
+generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs, files of the chart
 	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
+	$(BIN)/python charts/chart_files.py
 
 .PHONY: constraints
 constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
@@ -163,6 +164,22 @@ kueue-tools: $(STAMP) ## Build the real Kueue, for the tests beside it (once; 3 
 kueue-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts kueue-tools ## Show runs in the real Kueue's queues: 20 share 4 GPUs, one is preempted (20 minutes; ARGS="--runs 8" for less)
 	CI=true $(BIN)/pytest -q -p no:cacheprovider -m kueue tests/kueue
 	PYTHONPATH=tests:tests/kueue $(BIN)/python tests/kueue/e2e.py $(ARGS)
+
+.PHONY: chart-tools
+chart-tools: $(STAMP) ## Build Helm, kubeconform and what else checks the chart (once; 5 minutes of Go compiling)
+	@$(CLUSTER) chart
+
+.PHONY: chart-check
+chart-check: $(STAMP) cluster-tools chart-tools ## Check the Helm chart: lint, schemas, a real API server, restricted pods, upgrades
+	CI=true $(BIN)/pytest -q -p no:cacheprovider -m chart --durations=3 tests/chart
+
+.PHONY: rbac-check
+rbac-check: $(STAMP) cluster-tools chart-tools kueue-tools ## Show for each toggle of the chart that the verbs granted are the verbs used
+	CI=true PYTHONPATH=tests $(BIN)/pytest -q -p no:cacheprovider -m rbac --durations=4 tests/chart
+
+.PHONY: helm-e2e
+helm-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts chart-tools ## Follow the guide to Helm on a real node: install, test, upgrade under a run, roll back, remove
+	PYTHONPATH=tests $(BIN)/python tests/chart/e2e.py $(ARGS)
 
 .PHONY: images
 images: $(STAMP) ## Build the operator's and the runner's image, and bring them into the cluster if it is up

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from cluster import kept, kueue, tools
+from cluster import chart_tools, kept, kueue, tools
 from cluster.node import OccupiedError
 from cluster.progress import say
 
 COMMANDS = {
     "tools": tools.get_all,
     "kueue": kueue.build,
+    "chart": chart_tools.build,
     "images": kept.build_images,
     "up": kept.up,
     "keep": kept.keep,
