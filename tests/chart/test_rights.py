@@ -41,7 +41,7 @@ OF_RIGHTS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRol
 CONFIG = {
     "images": {"runner": "registry.example.com/runner:1"},
     "policy": {"allowInlineStores": True},
-    "leaseSeconds": 3,
+    "leaseSeconds": 20,
     "progressSeconds": 1,
 }
 NODE = "never-ready"
@@ -147,9 +147,9 @@ def test_what_is_granted_is_used_and_what_is_used_is_granted(
         start(stage, tmp_path, yaml.safe_load(config["data"]["config.yaml"]))
         for namespace in watched or stage.namespaces[:1]:
             play(stage, namespace, settings)
+        for replica in reversed(stage.replicas):  # nobody takes over, and the Lease is given back
+            replica.stop()
     finally:
-        for replica in stage.replicas:
-            replica.end()
         stage.plane.kubectl("-n", NAMESPACE, "delete", "-f", "-", input=rights)
     grants = granted(documents, RELEASE)
     requests, paths = asked(stage.audit(), USER)
