@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 import yaml
-from helm import NAMESPACE, RELEASE, Doc, Helm, of_kind
+from helm import RELEASE, Doc, Helm, of_kind
 from rights import asked, excessive, granted, lacking, unused
 
 from bench.played_node.process import PlayedNode
 from cluster import kueue
-from cluster.access import until
+from cluster.access import NotInTimeError, until
 from cluster.control_plane import ControlPlane
 from cluster.operator_process import USER, Replica, establish, write_kubeconfig
 from cluster.tools import MissingError
@@ -55,9 +55,9 @@ BENCHMARK = {
     "spec": {"tasks": ["own"], "files": {"own.yaml": "task: own\ndataset_path: x/y\n"}},
 }
 SPEC: Doc = {
-    "model": {"profile": "llava_hf", "source": {"volume": {"claimName": "models"}}},
+    "model": {"profile": "llava_hf", "source": {"huggingFace": {"repo": "example/model"}}},
     "benchmarks": [{"name": "mme"}],
-    "results": {"volume": {"claimName": "results"}},
+    "results": {"s3": {"uri": "s3://results"}},
     "parallelism": {"acceleratorsPerShard": 0},
 }
 
@@ -150,7 +150,7 @@ def test_what_is_granted_is_used_and_what_is_used_is_granted(
         for replica in reversed(stage.replicas):  # nobody takes over, and the Lease is given back
             replica.stop()
     finally:
-        stage.plane.kubectl("-n", NAMESPACE, "delete", "-f", "-", input=rights)
+        stage.plane.kubectl("delete", "-f", "-", input=rights)
     grants = granted(documents, RELEASE)
     requests, paths = asked(stage.audit(), USER)
     used = [grant for grant in sorted(grants) if grant not in unused(grants, requests)]
@@ -203,8 +203,17 @@ def live(stage: Stage, place: Place) -> None:
     apply(place, "one", benchmarks=[{"benchmarkRef": {"name": "own"}}])
     apply(place, "three", parallelism={"shards": 2, "acceleratorsPerShard": 1})
     for name in ("one", "three"):
-        until(f"the end of {name}", lambda name=name: "completionTime" in place.status(name), 60)
-        assert place.status(name)["phase"] == "Succeeded", place.status(name)
+        assert end(place, name) == "Succeeded", place.status(name)
+
+
+def end(place: Place, name: str) -> str:
+    """A run's phase when it has ended. Raises AssertionError with all that is known of it."""
+    try:
+        until(f"the end of {name}", lambda: "completionTime" in place.status(name), 90)
+    except NotInTimeError as late:
+        told = place.kubectl("describe", "evr,jobs,pods", "-l", "!nobody")
+        raise AssertionError(f"{late}\n{told}") from late
+    return str(place.status(name)["phase"])
 
 
 def stand_in_its_way(stage: Stage, place: Place) -> None:
@@ -222,9 +231,7 @@ def stand_in_its_way(stage: Stage, place: Place) -> None:
     place.apply(plan, job)
     for name in ("plan-taken", "job-taken"):
         apply(place, name)
-        until(
-            f"the end of {name}", lambda name=name: place.status(name).get("phase") == "Failed", 30
-        )
+        assert end(place, name) == "Failed"
     stage.until_asked("get", "configmaps", place.namespace)
     stage.until_asked("get", "jobs", place.namespace)
 

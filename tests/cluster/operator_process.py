@@ -43,8 +43,10 @@ def write_kubeconfig(
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
     plane.kubectl("apply", "-f", "-", input=json.dumps(namespace))
     if rights is None:
-        rights = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
-    plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rights)
+        rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
+        plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
+    else:
+        plane.kubectl("apply", "-f", "-", input=rights)
     token = plane.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
     raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
     config = json.loads(raw)
