@@ -19,6 +19,7 @@ from cluster.access import until
 from cluster.control_plane import ControlPlane
 from cluster.operator_process import establish
 from cluster.processes import without_proxy
+from evalrun_api.names import RUN_LABEL
 
 pytestmark = pytest.mark.chart
 
@@ -240,6 +241,19 @@ def test_alerts_and_dashboards_are_the_files_of_the_chart(helm: Helm) -> None:
     assert dashboards.keys() == {file.name for file in files}
     for file in files:
         assert json.loads(dashboards[file.name]) == json.loads(file.read_text())
+
+
+def test_series_bear_the_names_of_runs(helm: Helm) -> None:
+    """The operator is believed what it says of runs; pods are called what Kubernetes calls them."""
+    (values,) = (file for file in VALUES if file.stem == "monitored-values")
+    documents = helm.documents(values)
+    (operator,) = one(documents, "ServiceMonitor")["spec"]["endpoints"]
+    (pods,) = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert operator["honorLabels"] is True
+    assert "honorLabels" not in pods
+    meta = RUN_LABEL.replace(".", "_").replace("-", "_").replace("/", "_")
+    named = {each["targetLabel"]: each["sourceLabels"] for each in pods["relabelings"]}
+    assert named["run"] == [f"__meta_kubernetes_pod_label_{meta}"]
 
 
 @EACH
