@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helm import RELEASE, Doc, Helm, of_kind
+from helm import NAMESPACE, RELEASE, Doc, Helm, of_kind
 from rights import asked, excessive, granted, lacking, unused
 
 from bench.played_node.process import PlayedNode
@@ -112,6 +112,7 @@ def in_rights(documents: list[Doc]) -> str:
 @pytest.fixture
 def stage(prepared: ControlPlane) -> Iterator[Stage]:
     names = [prepared.namespace("rights"), prepared.namespace("rights")]
+    prepared.kubectl("-n", NAMESPACE, "delete", "lease", "--all")  # to be made anew
     streams = Streams(prepared)
     found = Stage(prepared, streams, names, prepared.audit_log.stat().st_size)
     yield found
