@@ -15,7 +15,7 @@ EXAMPLE := examples/easy-vqa
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 .PHONY: install
 install: $(STAMP) ## Make .venv with everything that runs, tests and checks the project
@@ -100,12 +100,13 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs, dashboards
+generate: $(STAMP) ## Write what is generated: CRDs, the index of lmms-eval's names, docs, dashboards, files of the chart
 	$(BIN)/python -m evalrun_runner.harness.generate_index
 	$(BIN)/python -m evalrun_api.crd
 	$(BIN)/python docs/generate.py
 	$(BIN)/python gitops/argocd/generate.py
 	PYTHONPATH=charts $(BIN)/python -m dashboards
+	$(BIN)/python charts/chart_files.py
 
 .PHONY: constraints
 constraints: .venv/bin/uv ## Pin every dependency anew, with hashes
@@ -193,6 +194,22 @@ dashboards-tools: $(STAMP) ## Get the real Prometheus and promtool (once; Debian
 .PHONY: dashboards-check
 dashboards-check: $(STAMP) $(OPERATOR_STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-tools dashboards-tools ## Test the alerts, and run each query of each dashboard on a real Prometheus (3 minutes)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 tests/observe/alone.sh $(BIN)/python -m observe
+
+.PHONY: chart-tools
+chart-tools: $(STAMP) ## Build Helm, kubeconform and what else checks the chart (once; 5 minutes of Go compiling)
+	@$(CLUSTER) chart
+
+.PHONY: chart-check
+chart-check: $(STAMP) cluster-tools chart-tools ## Check the Helm chart: lint, schemas, a real API server, restricted pods, upgrades
+	CI=true $(BIN)/pytest -q -p no:cacheprovider -m chart --durations=3 tests/chart
+
+.PHONY: rbac-check
+rbac-check: $(STAMP) cluster-tools chart-tools kueue-tools ## Show for each toggle of the chart that the verbs granted are the verbs used
+	CI=true PYTHONPATH=tests $(BIN)/pytest -q -p no:cacheprovider -m rbac --durations=4 tests/chart
+
+.PHONY: helm-e2e
+helm-e2e: $(STAMP) $(EXAMPLE)/data/easy_vqa_test.parquet cluster-parts chart-tools ## Follow the guide to Helm on a real node: install, test, upgrade under a run, roll back, remove
+	PYTHONPATH=tests $(BIN)/python tests/chart/e2e.py $(ARGS)
 
 .PHONY: images
 images: $(STAMP) ## Build both images, list what they are made of, show sizes and start-up (VARIANT=vllm; VARIANT=cpu TORCH_INDEX=URL)

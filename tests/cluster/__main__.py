@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cluster import kept, kueue, prometheus, tools
+from cluster import chart_tools, kept, kueue, prometheus, tools
 from cluster.node import OccupiedError
 from cluster.progress import say
 
@@ -12,6 +12,7 @@ COMMANDS = {
     "tools": tools.get_all,
     "kueue": kueue.build,
     "prometheus": prometheus.get,
+    "chart": chart_tools.build,
     "images": kept.build_images,
     "show-images": kept.show_images,
     "up": kept.up,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster import cgroups, tools
 from cluster.access import Access
-from cluster.control_plane import PROGRAMS, ControlPlane
+from cluster.control_plane import AUDITED, PROGRAMS, ControlPlane
 from cluster.ledger import Ledger, clear_dead
 from cluster.node import API_PORT, BRIDGE, S3_PORT, SERVICES, Bridge, Node, NodeLock, store
 from cluster.progress import say
@@ -38,15 +38,20 @@ class Cluster(Access):
 
 @contextmanager
 def control_plane(
-    purpose: str, *, scheduler: bool = True, audited_users: Sequence[str] = ()
+    purpose: str,
+    *,
+    scheduler: bool = True,
+    audited_users: Sequence[str] = (),
+    audited: Sequence[Mapping[str, object]] = AUDITED,
 ) -> Iterator[ControlPlane]:
     """A control plane without a node, on 127.0.0.1. Raises MissingError.
 
-    audited_users: whose requests alone are recorded.
+    audited_users: whose requests alone are recorded. audited: what they are about; empty for
+    everything.
     """
     found = Tools.find(PROGRAMS)
     with _folder(purpose) as (folder, ledger):
-        plane = ControlPlane(found, folder, ledger, audited_users=audited_users)
+        plane = ControlPlane(found, folder, ledger, audited_users=audited_users, audited=audited)
         try:
             plane.start(scheduler=scheduler)
             yield plane

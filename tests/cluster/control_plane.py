@@ -26,7 +26,7 @@ NODE_NAME = "testnode"
 
 SERVICES = ipaddress.IPv4Network("10.0.0.0/24")
 
-AUDITED = [
+AUDITED: Sequence[Mapping[str, object]] = [
     {"group": "lmms-eval.io"},
     {"group": "batch"},
     {"group": "", "resources": ["pods", "pods/*", "events", "configmaps"]},
@@ -49,11 +49,13 @@ class ControlPlane(Access):
         port: int | None = None,
         services: ipaddress.IPv4Network = SERVICES,
         audited_users: Sequence[str] = (),
+        audited: Sequence[Mapping[str, object]] = AUDITED,
     ) -> None:
         """Nothing is started. folder: empty, for data, certificates and logs.
 
         port: of the API server; any free one if not given. services: the addresses of Services, of
         which the first is that of the API server. audited_users: whose requests alone are recorded.
+        audited: what the recorded requests are about; empty for everything.
         """
         super().__init__(tools, folder / "admin.kubeconfig")
         self.folder = folder
@@ -64,7 +66,7 @@ class ControlPlane(Access):
         self.audit_log = folder / "audit.jsonl"
         """JSON lines, each an Event of audit.k8s.io/v1: verb, user.username, objectRef, ..."""
         self._ledger = ledger
-        self._audited: dict[str, object] = {"level": "Metadata", "resources": AUDITED}
+        self._audited: dict[str, object] = {"level": "Metadata", "resources": list(audited)}
         if audited_users:
             self._audited["users"] = list(audited_users)
         self._services = services

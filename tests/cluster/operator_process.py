@@ -32,12 +32,21 @@ def establish(plane: ControlPlane) -> None:
     until("our kinds", lambda: not plane.kubectl(*wait, check=False).returncode, 30)
 
 
-def write_kubeconfig(plane: ControlPlane, path: Path, server: str | None = None) -> None:
-    """One of the operator's service account, after making that. server: instead of the real one."""
+def write_kubeconfig(
+    plane: ControlPlane, path: Path, server: str | None = None, rights: str | None = None
+) -> None:
+    """One of the operator's service account, after making that.
+
+    server: instead of the real one. rights: manifests of the account and what it may do, instead of
+    config/rbac.
+    """
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
     plane.kubectl("apply", "-f", "-", input=json.dumps(namespace))
-    rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
-    plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
+    if rights is None:
+        rbac = plane.kubectl("kustomize", str(ROOT / "config/rbac")).stdout
+        plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
+    else:
+        plane.kubectl("apply", "-f", "-", input=rights)
     token = plane.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
     raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
     config = json.loads(raw)

@@ -37,10 +37,12 @@ sys.path.insert(0, str(ROOT / "docs"))
 generate = importlib.import_module("generate")
 metrics_reference = importlib.import_module("metrics_reference")
 
-GENERATED = {f"docs/{name}" for name in generate.PAGES}
+CHART = "charts/lmms-eval-operator"
+GENERATED = {f"{CHART}/README.md", *(f"docs/{name}" for name in generate.PAGES)}
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
+    for folder in (".", "docs/**", "examples/*", "charts/*")
+    for path in ROOT.glob(f"{folder}/*.md")
 )
 OURS = [page for page in PAGES if not page.startswith("examples/")]
 WRITTEN = [page for page in OURS if page not in GENERATED]
@@ -133,7 +135,14 @@ MANIFESTS = [
 
 
 def is_configuration(text: str) -> bool:
-    """Whether it is a part of the operator's configuration, and no manifest. It has to be valid."""
+    """Whether it is a part of the operator's configuration, or of the chart's values, and no
+    manifest. It has to be valid.
+    """
+    if text.startswith("# values.yaml\n"):
+        values = yaml.safe_load(text)
+        assert values.keys() <= yaml.safe_load((ROOT / CHART / "values.yaml").read_text()).keys()
+        read(OperatorConfig, {"images": {"runner": "runner:1"}, **values.get("config", {})})
+        return True
     written = yaml.safe_load_all(text)
     names = {field.alias for field in OperatorConfig.model_fields.values()}
     part = next(iter(written))
