@@ -71,7 +71,7 @@ def benchmark() -> str:
 
 def operator_config() -> str:
     """The operator's configuration file, field by field."""
-    config = Reference(OperatorConfig, {NamedStore: "config.stores.NAME"})
+    config = Reference(OperatorConfig, {NamedStore: "A named store"})
     return "\n".join(
         [
             "# The operator's configuration\n",
