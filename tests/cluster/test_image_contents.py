@@ -43,6 +43,14 @@ def config_of(built: StoredImage) -> dict[str, Any]:
     return found
 
 
+def without_comments(built: StoredImage) -> dict[str, Any]:
+    """An image's config but for the ids of the cached images that its steps were built upon."""
+    config = config_of(built)
+    for step in config["history"]:
+        step.pop("comment", None)
+    return config
+
+
 def own_files(built: StoredImage) -> Iterator[Path]:
     """All that the layers above the base hold, as paths in the image."""
     for layer in built.layers[1:]:
@@ -193,7 +201,7 @@ def test_the_operators_image_is_the_same_when_it_is_built_from_nothing_but_for_i
     try:
         again = images.build_in(buildah, images.OPERATOR)
         assert [layer.diff_id for layer in again.layers] == [it.diff_id for it in built.layers]
-        assert again.id == built.id
+        assert without_comments(again) == without_comments(built)
         other = {**provenance.arguments(images.OPERATOR.inputs), "REVISION": "0" * 40}
         monkeypatch.setattr(provenance, "arguments", lambda _: other)
         renamed = images.build_in(buildah, images.OPERATOR)
