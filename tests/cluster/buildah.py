@@ -73,6 +73,7 @@ class Buildah:
         target: str | None,
         arguments: Mapping[str, str],
         timestamp: int,
+        labels: Mapping[str, str],
     ) -> None:
         """Build a folder's image, or take from the storage what has been built of the same.
 
@@ -93,6 +94,8 @@ class Buildah:
         given["UV_CACHE_DIR"] = DOWNLOADS
         for argument, value in sorted(given.items()):
             command += ["--build-arg", f"{argument}={value}"]
+        for label, value in sorted(labels.items()):
+            command += ["--label", f"{label}={value}"]
         self.run(*command, context)
 
     def remove(self) -> None:

@@ -128,14 +128,23 @@ def _build(image: Image) -> StoredImage:
 def build_in(buildah: Buildah, image: Image) -> StoredImage:
     """Build in a storage of one's own."""
     _seed_base(buildah)
-    dependencies = dict(image.arguments)
+    # Not by arguments: buildah takes a cached LABEL for the same, whatever its arguments are.
+    said = provenance.arguments(image.inputs)
+    labels = {f"org.opencontainers.image.{name.lower()}": it for name, it in said.items()}
     with _context(image) as context:
-        dockerfile = places.ROOT / image.dockerfile
-        for name, target, arguments in (
-            (image.dependencies, "dependencies", dependencies),
-            (image.name, None, {**dependencies, **provenance.arguments(image.inputs)}),
+        for name, target, marks in (
+            (image.dependencies, "dependencies", {}),
+            (image.name, None, labels),
         ):
-            buildah.build(context, dockerfile, name, target, arguments, timestamp=SOURCE_DATE_EPOCH)
+            buildah.build(
+                context,
+                places.ROOT / image.dockerfile,
+                name,
+                target,
+                dict(image.arguments),
+                SOURCE_DATE_EPOCH,
+                marks,
+            )
     found = buildah.find(image.name)
     assert found is not None
     return found
