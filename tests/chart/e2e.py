@@ -115,7 +115,7 @@ def values(cluster: Cluster, namespace: str) -> Doc:
 def main() -> int:
     """Follow the guide, and print a table and the figures."""
     parser = argparse.ArgumentParser(prog="make helm-e2e", description=__doc__)
-    parser.add_argument("--documents", type=int, default=1500, help="of the run (default: 1500)")
+    parser.add_argument("--documents", type=int, default=6000, help="of the run (default: 6000)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, starting.cluster("make helm-e2e") as cluster:
         folder = Path(place)
@@ -128,9 +128,9 @@ def main() -> int:
         began = time.monotonic()
         install(guide)
         status = upgrade_under_a_run(guide, space, options.documents)
-        remove(guide, space, status)
+        lines = remove(guide, space, status)
         assert guide.left == [], guide.left
-        kinds = check_rights(guide)
+        kinds = check_rights(guide, lines)
         for what, seconds, verdict in guide.rows:
             print(f"{what:38} {seconds:7.1f} s  {verdict}")
         bench(
@@ -197,6 +197,8 @@ def upgrade_under_a_run(guide: Guide, space: Space, documents: int) -> Doc:
     upgraded = time.monotonic()
     guide.follow("helm upgrade")
     after = space.status(name)
+    assert before < documents, f"the run had ended before the upgrade: {before}"
+    assert "completionTime" not in after, "the run ended during the upgrade: --documents"
     assert operators.isdisjoint(operator_pods(guide))
     guide.row(
         "helm upgrade --wait, under the run",
@@ -244,8 +246,11 @@ def operator_pods(guide: Guide) -> set[str]:
     return {each["uid"] for each in metadata if "deletionTimestamp" not in each}
 
 
-def remove(guide: Guide, space: Space, status: Doc) -> None:
-    """Uninstall while a run answers, and install anew: both runs are there, and that one ends."""
+def remove(guide: Guide, space: Space, status: Doc) -> list[str]:
+    """Uninstall while a run answers, and install anew: both runs are there, and that one ends.
+
+    Lines of the audit log before the one and after the other.
+    """
     name = space.apply(
         "gpu.yaml",
         name="kept",
@@ -255,6 +260,7 @@ def remove(guide: Guide, space: Space, status: Doc) -> None:
     space.until(name, "answering", lambda status: status.get("phase") == "Answering")
     jobs = uids(space, "jobs")
     began = time.monotonic()
+    before = guide.cluster.audit_log.read_text().splitlines()
     guide.follow("helm uninstall")
     told = guide.follow("kubectl get evr")
     assert {"upgraded", name} <= set(told.split())
@@ -264,6 +270,7 @@ def remove(guide: Guide, space: Space, status: Doc) -> None:
     began = time.monotonic()
     install_again = next(line for line in commands() if line.startswith("helm install"))
     guide.run(install_again)
+    without = len(guide.cluster.audit_log.read_text().splitlines())
     ended = space.finished(name)
     assert ended["phase"] == "Succeeded", ended["conditions"]
     assert space.status("upgraded") == status
@@ -275,13 +282,17 @@ def remove(guide: Guide, space: Space, status: Doc) -> None:
         time.monotonic(),
         f"{len(restricted)} pods of runs and the release's, all admitted",
     )
+    return before + guide.cluster.audit_log.read_text().splitlines()[without:]
 
 
-def check_rights(guide: Guide) -> int:
-    """No request of the operator was refused, and all are granted; how many kinds there were."""
+def check_rights(guide: Guide, lines: list[str]) -> int:
+    """No request of the operator was refused, and all are granted; how many kinds there were.
+
+    lines: of the audit log, without those of an uninstall, which takes the rights before the pods.
+    """
     documents = guide.helm.documents(guide.folder / "values.yaml", hooks=False)
     grants = granted(documents, RELEASE)
-    requests, _ = asked(guide.cluster.audit_log.read_text().splitlines(), USER)
+    requests, _ = asked(lines, USER)
     assert lacking(grants, requests) == []
     kinds: set[Any] = {(request.group, request.resource, request.verb) for request in requests}
     told = f"{len(kinds)} kinds, all granted, none refused"

@@ -47,7 +47,9 @@ def write_kubeconfig(
         plane.kubectl("-n", SYSTEM, "apply", "-f", "-", input=rbac)
     else:
         plane.kubectl("apply", "-f", "-", input=rights)
-    token = plane.kubectl("-n", SYSTEM, "create", "token", "lmms-eval-operator").stdout
+    token = plane.kubectl(
+        "-n", SYSTEM, "create", "token", "lmms-eval-operator", "--duration=24h"
+    ).stdout
     raw = plane.kubectl("config", "view", "--raw", "--flatten", "-o", "json").stdout
     config = json.loads(raw)
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]

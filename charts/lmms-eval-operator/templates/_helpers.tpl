@@ -10,6 +10,9 @@
 {{- end -}}
 
 {{- define "lmms-eval-operator.serviceAccount" -}}
+{{- if and .Values.rbac.create (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.name: it is missing. Name the account that exists, else every pod of the namespace that has none of its own gets the operator's rights" -}}
+{{- end -}}
 {{- $default := ternary (include "lmms-eval-operator.fullname" .) "default" .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default $default -}}
 {{- end -}}

@@ -38,10 +38,16 @@ SHARES: Final[Mapping[Kind, Mapping[Fault, float]]] = {
         "lost_reply": 0.04,
         "duplicate": 0.04,
         "conflict": 0.03,
-        "too_many": 0.02,
+        "too_many": 0.004,
         "unavailable": 0.03,
     },
-    "get": {"delay": 0.06, "drop": 0.03, "lost_reply": 0.02, "too_many": 0.02, "unavailable": 0.04},
+    "get": {
+        "delay": 0.06,
+        "drop": 0.03,
+        "lost_reply": 0.02,
+        "too_many": 0.004,
+        "unavailable": 0.04,
+    },
     "list": {
         "delay": 0.06,
         "drop": 0.03,
