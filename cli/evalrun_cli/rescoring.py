@@ -55,7 +55,7 @@ def prepare_score(
     mounts = volumes.mounts(uses, folders)
     if faults := [*volumes.unused(uses, folders), *volumes.missing(mounts)]:
         raise Refused(faults)
-    again = renewed(plan, str(uuid.uuid4()), target)
+    again = renewed(plan, str(uuid.uuid4()), target, allow_code=allow_code)
     folder = layout.run(again.run)
     for benchmark, texts in files.items():
         for file, text in texts.items():
@@ -90,10 +90,15 @@ def refuse_without_answers(store: Store, run: RunIdentity, lock: Lock) -> None:
         raise fail(reasons.MISSING_ANSWERS, store.uri(prefix), what, remedy)
 
 
-def renewed(plan: RunPlan, uid: str, store: StorePlan) -> RunPlan:
-    """The same plan as another attempt, in the store as it was found now."""
+def renewed(plan: RunPlan, uid: str, store: StorePlan, *, allow_code: bool) -> RunPlan:
+    """The same plan as another attempt, in the store as it was found now.
+
+    allow_code: whoever scores it allows what the plan may have been made without.
+    """
     run = plan.run.model_copy(update={"uid": uid})
-    return plan.model_copy(update={"run": run, "store": store})
+    allowed = plan.security.allow_code_execution or allow_code
+    security = plan.security.model_copy(update={"allow_code_execution": allowed})
+    return plan.model_copy(update={"run": run, "store": store, "security": security})
 
 
 def benchmark_files(store: Store, run: RunIdentity, custom: CustomBenchmark) -> dict[str, str]:

@@ -17,7 +17,6 @@ from evalrun_api.spec import RequestedBenchmark
 EXECUTING = {
     "auxsolidmath": "its scorer evaluates answers as Python",
     "megabench": "its scorer runs programs that the model writes",
-    "temporal_grounding_charades": "its scorer evaluates text of the dataset as Python",
 }
 """What runs, by how the names of tasks and groups begin."""
 

@@ -53,6 +53,15 @@ class NamedStore(S3Store):
             raise ValueError("set secretName or webIdentity, not both")
         return self
 
+    @model_validator(mode="after")
+    def _no_other_placeholder(self) -> Self:
+        role = self.web_identity.role_arn if self.web_identity is not None else ""
+        for name, text in (("uri", self.uri), ("webIdentity.roleArn", role)):
+            if {"{", "}"} & set(text.replace(NAMESPACE_PLACEHOLDER, "")):
+                # All namespaces would share one place that is called so.
+                raise ValueError(f"{name}: {{namespace}} alone stands for something; correct it")
+        return self
+
     def of(self, namespace: str) -> NamedStore:
         """The store as runs of a namespace use it."""
         identity = self.web_identity

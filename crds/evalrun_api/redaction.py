@@ -88,7 +88,8 @@ _RULES: Final = (
         re.compile(
             _BEGINS + r"(?:"
             r"hf_[A-Za-z0-9]{16,}"
-            r"|sk-[A-Za-z0-9_\-]{16,}"
+            # Names of models begin so as well: sk-vision-encoder.
+            r"|sk-(?=[a-z0-9_\-]{0,100}?(?:[A-Z]|[0-9]{6}))[A-Za-z0-9_\-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
             r"|gh[opsru]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_\-]{16,}"
             r"|xox[abeprs]-[A-Za-z0-9\-]{10,}"

@@ -265,6 +265,7 @@ def _go_offline_if_possible(plan: RunPlan) -> None:
     To be called before they are imported: they read these variables once.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # `evaluate` tells a bucket of each metric loaded
     from_hub = plan.model.source.hugging_face is not None
     own_data = all(custom.data is not None for custom in plan.custom_benchmarks)
     if plan.offline or (not from_hub and plan.is_only_custom and own_data):

@@ -163,8 +163,8 @@ def package_versions(plan: RunPlan) -> dict[str, str]:
 
 
 def _public_version(name: str) -> str:
-    """Without what says how it was built: torch 2.15.0+cpu prepares for 2.15.0."""
-    return version(name).partition("+")[0]
+    """torch 2.15.0+cpu prepares for 2.15.0. What else says how one was built can move answers."""
+    return version(name).removesuffix("+cpu")
 
 
 def _write(setting: Setting, lock: Lock) -> None:

@@ -38,6 +38,8 @@ STORE_FAILURES = (
 """Those that are told from the start, so that the first one is seen to be more than none."""
 MAX_TASKS = 2000
 MAX_REVISION = 512
+MAX_MESSAGE = 2048
+"""Of what the contract lets be written, in characters."""
 
 
 class Report:
@@ -287,7 +289,7 @@ class Report:
     def conclude(self, **changes: Any) -> None:
         """Change the termination message and write it."""
         if "message" in changes:  # foreign words: what cannot be written must not end the process
-            said = for_people(changes["message"])
+            said = for_people(changes["message"])[:MAX_MESSAGE]  # what was hidden may be longer
             changes["message"] = said.encode("utf-8", "replace").decode()
         with self._lock:
             self._message = self._message.model_copy(update=changes)

@@ -138,6 +138,7 @@ async def scraped(
         store,
         ScrapeSettings(interval_seconds=1, timeout_seconds=2, concurrency=2),
         changed=lambda key: None,
+        tried=lambda: None,
         failed=failed.append,
         random=lambda: 0.0,
         beat=lambda: None,

@@ -28,7 +28,10 @@ from evalrun_runner.data.amounts import Amount, require_space
 from evalrun_runner.data.archive import BLOCK, PART_BYTES, part_key, part_sizes
 from evalrun_runner.data.index import ArchiveIndex, Contents, Part
 from evalrun_runner.failures import classify
-from evalrun_runner.stores import MAX_DOCUMENT_BYTES, Store
+from evalrun_runner.stores import Store
+
+MAX_INDEX_BYTES = 512 << 20
+"""Of an archive of two million files: about 220 bytes tell of each."""
 
 AHEAD = 4
 """Parts that are fetched before they are needed."""
@@ -69,7 +72,7 @@ def read_index(store: Store, folder: str, archive: str) -> ArchiveIndex:
     """The index of an archive; fails if it is missing, or not what prepare wrote."""
     key = f"{folder}/index.json"
     where = store.uri(key)
-    data = store.get(key, MAX_DOCUMENT_BYTES)
+    data = store.get(key, MAX_INDEX_BYTES)
     if data is None:
         raise _damaged(where, "it is missing")
     try:

@@ -2,12 +2,13 @@
 
 A scorer is Python of somebody else, and it has the answers, the documents and the network of its
 pod. Without `security.allowOnline` its connections are refused here, whatever library makes them:
-Python tells an audit hook of every name that it looks up and of every address that it connects to,
-and no code can take the hook away again. What is declared stays in reach: the hub, the judge,
-proxies, this machine itself, and the store for the runner's own calls. So does everything while
-tasks are loaded, for a task file may name its documents by any address.
+Python tells an audit hook of every name that it looks up and of every address that it connects to.
+What is declared stays in reach: the hub, the judge, proxies, this machine itself, and the store for
+the runner's own calls. So does everything while tasks are loaded, for a task file may name its
+documents by any address.
 
-It is no sandbox: native code is not seen. In a cluster a NetworkPolicy holds that too
+It stops what a task does without a thought, and is no sandbox: code that reaches into this module,
+or that is not Python, gets past it. In a cluster a NetworkPolicy holds that too
 (docs/security/threat-model.md).
 """
 
@@ -117,7 +118,11 @@ def _is_address(host: str) -> bool:
 def _is_local(host: str) -> bool:
     if host in ("", "localhost", "0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return True
-    return _is_address(host) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    if not _is_address(host):
+        return False
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 _closed: Gate | None = None
