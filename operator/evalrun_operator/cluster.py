@@ -47,6 +47,9 @@ LEASES: Final = Resource("/apis/coordination.k8s.io/v1", "leases")
 TIMEOUT = 20.0
 """Seconds for a request."""
 LIST_TIMEOUT = 60.0
+PAGE_PAUSES = (0.2, 0.5, 1.0)
+"""Seconds before a page that failed is asked for again."""
+LONGEST_PAGE_PAUSE = 5.0
 PAGE_BYTES = 2 * 1024 * 1024
 """About what a page of a list should hold: parsing it takes ten times as much memory, and some 30
 milliseconds in which nothing else happens."""
@@ -128,10 +131,7 @@ class Cluster:
 
         def ask(limit: int, token: str) -> asyncio.Task[bytes]:
             asked = {**query, "limit": str(limit), "continue": token}
-            sending = self._send(
-                "list", "GET", resource, namespace, query=asked, timeout=LIST_TIMEOUT
-            )
-            return asyncio.create_task(sending)
+            return asyncio.create_task(self._page(resource, namespace, asked))
 
         page_limit = FIRST_PAGE
         coming: asyncio.Task[bytes] | None = ask(page_limit, "")
@@ -150,6 +150,20 @@ class Cluster:
         finally:
             if coming is not None:
                 coming.cancel()
+
+    async def _page(self, resource: Resource, namespace: str, query: dict[str, str]) -> bytes:
+        """One page. One that fails is asked for again, or all before it would be read anew."""
+        for pause in PAGE_PAUSES:
+            try:
+                return await self._list(resource, namespace, query)
+            except Unavailable as error:
+                await asyncio.sleep(max(pause, min(error.retry_after or 0.0, LONGEST_PAGE_PAUSE)))
+        return await self._list(resource, namespace, query)
+
+    async def _list(self, resource: Resource, namespace: str, query: dict[str, str]) -> bytes:
+        return await self._send(
+            "list", "GET", resource, namespace, query=query, timeout=LIST_TIMEOUT
+        )
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Doc:
         """An object. Raises `NotFound`."""

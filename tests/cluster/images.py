@@ -104,7 +104,8 @@ def build(image: Image) -> StoredImage:
 
 
 def _build(image: Image) -> StoredImage:
-    buildah = Buildah(places.cache() / "buildah")
+    # Older releases cached layers without the date in "buildah".
+    buildah = Buildah(places.cache() / "buildah-dated")
     stamp = places.cache() / "images" / f"{places.digest(image.name.encode())}.json"
     inputs = _inputs(image)
     known = json.loads(stamp.read_text()) if stamp.exists() else {}
