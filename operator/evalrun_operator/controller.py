@@ -81,7 +81,7 @@ class Controller:
         if change == "DELETED":
             key = self._store.forget(kind, document)
         else:
-            key = self._store.put(kind, document)
+            key = self._store.put(kind, document, first_hand=change is not None)
         if kind == "EvaluationRun" and key is not None:
             self._rush.came(document)
         if key is not None:

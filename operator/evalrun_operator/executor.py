@@ -47,6 +47,7 @@ from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.pod_endings import PodEndings
 from evalrun_operator.rush import LATER_SECONDS, what_cannot_wait
+from evalrun_operator.shelf import version_of
 from evalrun_operator.snapshot import read_config_map
 from evalrun_operator.store import Store, has_ended
 
@@ -156,8 +157,24 @@ class Executor:
                 if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
                     raise Again  # the rest was made from another snapshot
             case CreateJob(document):
+                await self._make_sure_of(key, run)
                 if not await self._create(key, run, api.JOBS, "job", document):
                     raise Again  # it may have been made for the run as it was before an edit
+
+    async def _make_sure_of(self, key: RunKey, run: Doc) -> None:
+        """Ask for a run that nothing but a first list told of, before a Job is made of it.
+
+        Had it ended since that list was taken, its Jobs may be gone, and would be made once more.
+        Raises `Again` if it is otherwise by now.
+        """
+        uid = run["metadata"]["uid"]
+        if not self._store.is_second_hand(uid):
+            return
+        await self._refresh(key, uid)
+        self._store.confirm(uid)
+        held = self._store.run(key)
+        if held is None or version_of(held) != version_of(run):
+            raise Again
 
     async def _create(
         self, key: RunKey, run: Doc, resource: Resource, kind: str, document: Doc

@@ -126,7 +126,7 @@ class Resync:
             self._beat()
             for document in documents:
                 uids.add(document["metadata"]["uid"])
-                key = self._store.put(kind, document, version)
+                key = self._store.put(kind, document, version, first_hand=not first)
                 if key is not None and not first:
                     self._queue.add(key)
             await asyncio.sleep(0)

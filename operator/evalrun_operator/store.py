@@ -46,6 +46,7 @@ class Store:
         self._shelves: dict[Kind, Shelf] = {kind: Shelf() for kind in KINDS}
         self._kin = Kinship()
         self._active: dict[str, RunKey] = {}
+        self._second_hand: set[str] = set()
         self._notes: dict[str, Notes] = {}
         self._progress: dict[str, Progress] = {}
         self.waiting = WaitingJobs()
@@ -119,6 +120,14 @@ class Store:
         """The name of a run that has not ended."""
         return self._active.get(run_uid)
 
+    def is_second_hand(self, run_uid: str) -> bool:
+        """Whether a run is known from nothing but a list that this process cannot judge the age of.
+
+        What stands between it and the API server may have kept the list, and the run has ended
+        since. A newer version from elsewhere tells, or a request for this run alone.
+        """
+        return run_uid in self._second_hand
+
     def family(self, run_uid: str) -> Family | None:
         """A run that has not ended, its Jobs and their pods."""
         held = self._shelves["EvaluationRun"].get(run_uid)
@@ -148,10 +157,13 @@ class Store:
 
     # What is learnt
 
-    def put(self, kind: Kind, document: Doc, listed: int = 0) -> RunKey | None:
+    def put(
+        self, kind: Kind, document: Doc, listed: int = 0, *, first_hand: bool = True
+    ) -> RunKey | None:
         """Learn a version of an object. Returns the run that it matters to, if it is news.
 
-        listed: version of the list that holds it; 0 for what came otherwise.
+        listed: version of the list that holds it; 0 for what came otherwise. first_hand: False for
+        what may be of the past, see `is_second_hand`.
         """
         shelf = self._shelves[kind]
         if not shelf.is_news(document, listed) or not _is_ours(kind, document):
@@ -165,6 +177,7 @@ class Store:
         if held is None:
             return None
         if kind == "EvaluationRun":
+            (self._second_hand.discard if first_hand else self._second_hand.add)(held.uid)
             return self._after_run(held)
         if kind == "Job":
             return self._after_job(held)
@@ -181,6 +194,10 @@ class Store:
     def forget(self, kind: Kind, document: Doc) -> RunKey | None:
         """The same, from the object's last state."""
         return self.gone(kind, document["metadata"]["uid"], version_of(document))
+
+    def confirm(self, run_uid: str) -> None:
+        """The API server was asked for this run alone: as it is held, it is, or it is gone."""
+        self._second_hand.discard(run_uid)
 
     def keep_only(
         self, kind: Kind, uids: Collection[str], version: int, namespace: str = ""
@@ -288,6 +305,7 @@ class Store:
         if has_ended(held.document):
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
+            self._second_hand.discard(held.uid)
             if self.ended is not None:
                 self.ended(held.document)
             held.pack()
@@ -334,6 +352,7 @@ class Store:
             self._touch(held.uid)
             self._active.pop(held.uid, None)
             self._notes.pop(held.uid, None)
+            self._second_hand.discard(held.uid)
             return RunKey(held.namespace, held.name)
         if kind == "Job":
             run = self._kin.run_of_job(_ref(held))

@@ -278,6 +278,7 @@ def test_the_end_of_an_object_is_told_and_listing_asks_for_a_reading() -> None:
         loop.controller.on_event("EvaluationRun", None, run(version=1))
         assert loop.relisted == 1
         assert loop.store.observe(RunKey("team", "one")) is not None
+        assert loop.store.is_second_hand("run-1")
         loop.controller.on_event("EvaluationRun", "DELETED", run(version=2))
         assert loop.relisted == 1
         assert loop.store.observe(RunKey("team", "one")) is None
@@ -295,11 +296,31 @@ def test_a_reading_fills_the_store_and_queues_what_is_active() -> None:
         loop.api.add("pods", pod())
         await loop.resync.read()
         assert loop.store.synced
+        assert loop.store.is_second_hand("u1")
+        assert not loop.store.is_second_hand("u2")
         assert await loop.queue.get() == RunKey("team", "active")
         assert loop.queue.depth == 0
         observed = loop.store.observe(RunKey("team", "active"))
         assert observed is not None
         assert observed.jobs
+
+    play(scene)
+
+
+def test_what_a_watch_or_a_later_reading_tells_anew_is_first_hand() -> None:
+    async def scene() -> None:
+        loop = Loop(lambda observed: Plan())
+        for name in ("one", "two"):
+            loop.api.add("evaluationruns", run(name, name))
+        await loop.resync.read()
+        assert loop.store.is_second_hand("one")
+        assert loop.store.is_second_hand("two")
+        changed = loop.api.add("evaluationruns", run("one", "one", phase="Answering"))
+        loop.controller.on_event("EvaluationRun", "MODIFIED", changed)
+        loop.api.add("evaluationruns", run("two", "two", phase="Answering"))
+        await loop.resync.read()
+        assert not loop.store.is_second_hand("one")
+        assert not loop.store.is_second_hand("two")
 
     play(scene)
 

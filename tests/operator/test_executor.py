@@ -233,6 +233,48 @@ def test_a_job_that_is_there_already_and_ours_is_looked_at_before_more_is_said(
     assert not bench.api.patches
 
 
+def listed_only(bench: Bench) -> None:
+    """The run as a process knows it that has read its first list and nothing else."""
+    bench.store.gone("EvaluationRun", "run-1")
+    found = bench.api.objects[("evaluationruns", "team", "one")]
+    bench.store.put("EvaluationRun", found, listed=bench.api.version + 1, first_hand=False)
+
+
+def test_a_run_that_only_a_first_list_told_of_is_asked_for_once_before_its_job(
+    bench: Bench,
+) -> None:
+    listed_only(bench)
+    bench.do(CreateJob(fresh_job()))
+    second = fresh_job()
+    second["metadata"]["name"] = "one-score"
+    bench.do(CreateJob(second))
+    asked = [call for call in bench.api.requests if call[0] in ("get", "create")]
+    assert asked == [
+        ("get", "evaluationruns", "one"),
+        ("create", "jobs", "one-answer"),
+        ("create", "jobs", "one-score"),
+    ]
+
+
+def test_a_run_that_has_ended_since_the_list_was_taken_gets_no_job(bench: Bench) -> None:
+    listed_only(bench)
+    ended = run(completionTime="2026-01-01T00:00:00Z")
+    bench.api.add("evaluationruns", ended)
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert bench.observed.run["status"] == ended["status"]
+    assert bench.api.writes() == []
+
+
+def test_a_run_that_was_deleted_since_the_list_was_taken_gets_no_job(bench: Bench) -> None:
+    listed_only(bench)
+    del bench.api.objects[("evaluationruns", "team", "one")]
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.store.observe(KEY) is None
+    assert bench.api.writes() == []
+
+
 def test_a_strangers_job_is_a_conflict(bench: Bench) -> None:
     stranger = job()
     stranger["metadata"]["ownerReferences"] = []
