@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
-SHORT = ["--durations=8", "--tb=short"]
+SHORT = ["--durations=8", "--tb=short", "-o", "faulthandler_timeout=900"]
+"""After so many seconds in one test, all threads say where they are."""
 RUNNER = [*PYTEST, "-m", "runner", *SHORT, "--show-capture=log"]
 """lmms-eval's progress bars would bury the rest."""
 LONG = [
@@ -33,6 +37,10 @@ WAITING = [
     for name in ("chaos", "late_watch", "node_loss", "rolling_update", "too_many_requests")
 ]
 """The same of the tests with an API server: each lane has one of its own."""
+
+
+TIER_SECONDS = 1800.0
+"""About twice what the longest one takes. A test that hangs must not hide which one it is."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +67,71 @@ TIERS = [
 ]
 
 
-def run(tier: Tier) -> bool:
-    """Run a tier; whether it passed. The output of the first lane is shown as it comes."""
-    others = []
-    for command in tier.lanes[1:]:
-        output = tempfile.TemporaryFile()  # noqa: SIM115 - read and closed below
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        others.append((process, output))
-    codes = [subprocess.run(tier.lanes[0], cwd=ROOT, check=False).returncode]
-    for process, output in others:
-        codes.append(process.wait())
-        output.seek(0)
-        sys.stdout.write(output.read().decode(errors="replace"))
+class Lane:
+    """A command at work. The output of the first of a tier is shown as it comes."""
+
+    def __init__(self, command: list[str], *, shown: bool) -> None:
+        self._output = None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_show`
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=self._output,
+            stderr=None if shown else subprocess.STDOUT,
+            start_new_session=True,  # so that it can be ended with all that it started
+        )
+
+    def end(self, deadline: float) -> bool:
+        """Wait for it and show its output; whether it passed."""
+        try:
+            code = self._process.wait(max(deadline - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            print(f"=== not done within {TIER_SECONDS / 60:.0f} minutes: ended", flush=True)
+            code = 1
+        finally:
+            self._stop()
+            self._show()
+        return code == 0
+
+    def _stop(self) -> None:
+        if self._process.poll() is not None:
+            return
+        for number, patience in ((signal.SIGINT, 30.0), (signal.SIGTERM, 10.0)):
+            os.killpg(self._process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                return
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _show(self) -> None:
+        if self._output is None:
+            return
+        self._output.seek(0)
+        sys.stdout.write(self._output.read().decode(errors="replace"))
         sys.stdout.flush()
-        output.close()
-    return not any(codes)
+        self._output.close()
+
+
+def run(tier: Tier) -> bool:
+    """Run a tier; whether it passed."""
+    deadline = time.monotonic() + TIER_SECONDS
+    lanes = [Lane(command, shown=number == 0) for number, command in enumerate(tier.lanes)]
+    ended = []
+    try:
+        for lane in lanes:
+            ended.append(lane.end(deadline))
+    finally:
+        for lane in lanes[len(ended) + 1 :]:  # somebody ends the tests: what a lane said is told
+            lane.end(0.0)
+    return all(ended)
 
 
 def main() -> int:
     """Run all tiers, also after one has failed; 1 if any has."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows = []
     for tier in TIERS:
-        print(f"\n=== {tier.name}", flush=True)
+        print(f"\n=== {tier.name}, begun at {time.strftime('%H:%M:%S')}", flush=True)
         begun = time.monotonic()
         passed = run(tier)
         rows.append((tier.name, time.monotonic() - begun, passed))
