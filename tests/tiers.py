@@ -15,8 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
-SHORT = ["--durations=8", "--tb=short", "-o", "faulthandler_timeout=900"]
-"""After so many seconds in one test, all threads say where they are."""
+SHORT = ["--durations=8", "--tb=short"]
 RUNNER = [*PYTEST, "-m", "runner", *SHORT, "--show-capture=log"]
 """lmms-eval's progress bars would bury the rest."""
 LONG = [
