@@ -58,16 +58,18 @@ _RULES: Final = (
     _Rule(
         ("authorization",),
         re.compile(
-            r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:(?:bearer|basic|token)\s{1,3})?)"
+            r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
+            r"(?:(?:bearer|basic|token|api-?key|digest|negotiate)\s{1,3})?)"
             r"[^\s\"',;}]+",
             re.IGNORECASE,
         ),
         rf"\1{HIDDEN}",
     ),
     _Rule(
-        ("bearer",),
+        ("bearer", "apikey", "api-key"),
         re.compile(
-            rf"{_BEGINS}(bearer\s{{1,3}})(?=\S{{0,200}}\d)[A-Za-z0-9._~+/=\-]{{8,}}", re.IGNORECASE
+            rf"{_BEGINS}((?:bearer|api-?key)\s{{1,3}})(?=\S{{0,200}}\d)[A-Za-z0-9._~+/=\-]{{8,}}",
+            re.IGNORECASE,
         ),
         rf"\1{HIDDEN}",
     ),
@@ -75,8 +77,9 @@ _RULES: Final = (
     _Rule(
         ("key", "secret", "passw", "token"),
         re.compile(
-            r"((?:api_?key|secret(?:_access)?_key|client_secret|password|passwd|access_token|"
-            r"auth_token|session_token)(?:[\"']?=[\"']?|[\"']\s{0,3}:\s{0,3}[\"']))"
+            r"((?:api_?key|secret(?:_access)?_key|client_secret|password|passwd|"
+            r"(?:access|auth|session|refresh|bearer|hf|hub|hugging_?face|github|gh|gitlab|wandb)"
+            r"_token)(?:[\"']?=[\"']?|[\"']\s{0,3}:\s{0,3}[\"']))"
             r"[^\s\"',;&}]{4,}",
             re.IGNORECASE,
         ),
@@ -84,12 +87,13 @@ _RULES: Final = (
     ),
     # Tokens that say what they are.
     _Rule(
-        ("hf_", "sk-", "akia", "asia", "gh", "glpat-", "xox", "aiza", "eyj"),
+        ("hf_", "sk-", "nvapi-", "akia", "asia", "gh", "glpat-", "xox", "aiza", "eyj"),
         re.compile(
             _BEGINS + r"(?:"
             r"hf_[A-Za-z0-9]{16,}"
             # Names of models begin so as well: sk-vision-encoder.
             r"|sk-(?=[a-z0-9_\-]{0,100}?(?:[A-Z]|[0-9]{6}))[A-Za-z0-9_\-]{16,}"
+            r"|nvapi-[A-Za-z0-9_\-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
             r"|gh[opsru]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_\-]{16,}"
             r"|xox[abeprs]-[A-Za-z0-9\-]{10,}"
