@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -45,23 +46,21 @@ class WithoutBars(io.TextIOBase):
     """Standard error without progress bars, which libraries redraw with carriage returns, and
     without secrets.
 
-    Progress is served at /progress; thousands of bars would bury what matters in the log.
+    Progress is served at /progress; thousands of bars would bury what matters in the log. Each
+    thread has a line of its own: a lock would be held for ever in a process forked meanwhile.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._line = ""
+        self._begun = threading.local()
 
     def write(self, text: str) -> int:
         """Pass whole lines on, but those that a carriage return redrew."""
-        self._line += text
-        if len(self._line) > 65536 or "\n" in self._line:
-            *lines, self._line = self._line.split("\n")
-            if len(self._line) > 65536:
-                self._line = self._line.rpartition("\r")[2][-4096:]
-            for line in lines:
-                if "\r" not in line.rstrip("\r"):
-                    self._stream.write(for_people(line.rstrip("\r")) + "\n")
+        *lines, rest = (getattr(self._begun, "line", "") + text).split("\n")
+        self._begun.line = rest if len(rest) <= 65536 else rest.rpartition("\r")[2][-4096:]
+        for line in lines:
+            if "\r" not in line.rstrip("\r"):
+                self._stream.write(for_people(line.rstrip("\r")) + "\n")
         return len(text)
 
     def flush(self) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,18 @@ def test_progress_bars_are_left_out_of_the_log_and_other_lines_are_not() -> None
     quiet.write("o\n")
     quiet.write("x" * 200_000)  # a library that never ends its line does not fill memory
     assert stream.getvalue() == "one\ntwo\n"
-    assert len(quiet._line) <= 4096
+    assert len(quiet._begun.line) <= 4096
+
+
+def test_lines_of_several_threads_stay_whole() -> None:
+    stream = io.StringIO()
+    quiet = WithoutBars(stream)
+    other = threading.Thread(target=lambda: print("other", "thread", file=quiet))
+    quiet.write("main ")
+    other.start()
+    other.join()
+    quiet.write("thread\n")
+    assert stream.getvalue() == "other thread\nmain thread\n"
 
 
 def test_progress_counts_reused_and_computed_answers(plan: RunPlan, tmp_path: Path) -> None:
