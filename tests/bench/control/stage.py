@@ -44,13 +44,15 @@ class Stage:
         self._number = 0
         self.node: PlayedNode | None = None
 
-    def start(self) -> float:
-        """Start the operator. When, in steady seconds."""
+    def start(self, **settings: Any) -> float:
+        """Start the operator. settings: of its configuration, over the bench's. When, in steady
+        seconds."""
         self._number += 1
         began = time.monotonic()
         name = f"operator-{self._number}"
+        config = {**CONFIG, **settings}
         self.replica = Replica(
-            self.plane.folder, self._kubeconfig, name, CONFIG, python=OPERATOR_PYTHON
+            self.plane.folder, self._kubeconfig, name, config, python=OPERATOR_PYTHON
         )
         return began
 
