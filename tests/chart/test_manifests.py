@@ -211,6 +211,9 @@ def test_the_operator_reads_what_the_values_say(helm: Helm) -> None:
         ({"networkPolicy": {"runs": {"enabled": True}}}, "config.namespaces has to name"),
         ({"networkPolicy": {"enabled": True, "apiServerPorts": []}}, "would open every port"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
+        ({"podDisruptionBudget": {"minAvailable": 2}}, "podDisruptionBudget.minAvailable"),
+        ({"image": {"digest": "1f2e"}}, "image.digest"),
+        ({"config": {"namespaces": ["a"]}, "test": {"namespace": "b"}}, "test.namespace"),
         (
             {
                 "config": {"namespaces": ["team"]},
@@ -232,6 +235,13 @@ def test_values_that_mean_nothing_are_refused(
         helm.text(**settings)
     assert words in str(refused.value)
     show_message("refused", str(refused.value).partition(": ")[2])
+
+
+def test_without_rights_of_its_own_a_release_has_none_for_its_test(helm: Helm) -> None:
+    kinds = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    assert any(document["kind"] in kinds for document in helm.documents())
+    without = helm.documents(rbac={"create": False, "aggregate": False})
+    assert not [document for document in without if document["kind"] in kinds]
 
 
 def test_alerts_and_dashboards_are_the_files_of_the_chart(helm: Helm) -> None:

@@ -19,6 +19,9 @@
 
 {{- define "lmms-eval-operator.image" -}}
 {{- if .Values.image.digest -}}
+{{- if not (regexMatch "^sha256:[0-9a-f]{64}$" .Values.image.digest) -}}
+{{- fail "image.digest: it is no digest. Write sha256: and 64 hexadecimal digits" -}}
+{{- end -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
@@ -80,5 +83,9 @@ helm.sh/hook-delete-policy: {{ .policy }}
 {{- end -}}
 
 {{- define "lmms-eval-operator.testNamespace" -}}
-{{- .Values.test.namespace | default (first (.Values.config.namespaces | default list)) | default .Release.Namespace -}}
+{{- $watched := .Values.config.namespaces | default list -}}
+{{- if and .Values.test.namespace $watched (not (has .Values.test.namespace $watched)) -}}
+{{- fail "test.namespace: config.namespaces does not name it, so the operator would not see the run. Name it there too" -}}
+{{- end -}}
+{{- .Values.test.namespace | default (first $watched) | default .Release.Namespace -}}
 {{- end -}}
