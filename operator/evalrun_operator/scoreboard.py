@@ -1,14 +1,15 @@
 """The last trusted score of each model at each benchmark, for a dashboard of quality over time.
 
 A run's own series end with it, and its score is known only then. So the newest score is kept by
-what it is of, not by run, and of these no more than a fixed number.
+what it is of, not by run, and of these no more than a fixed number, which namespaces share fairly.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
-from heapq import nlargest
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -70,17 +71,27 @@ class Scoreboard(Collector):
             self._scores = dict(self._newest())
 
     def _newest(self) -> list[tuple[Subject, tuple[str, float]]]:
-        return nlargest(self._limit, self._scores.items(), key=lambda entry: entry[1][0])
+        """As many as there may be: of each namespace the newest, then of each the second newest…
+
+        So none drives the others' out by running much.
+        """
+        taken: Counter[str] = Counter()
+        places = []
+        for entry in sorted(self._scores.items(), key=lambda entry: entry[1][0], reverse=True):
+            namespace = entry[0].namespace
+            places.append((taken[namespace], entry))
+            taken[namespace] += 1
+        return [entry for _, entry in nsmallest(self._limit, places, key=lambda place: place[0])]
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: what there is depends on the runs."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """The newest ones."""
+        """Those that are kept."""
         family = GaugeMetricFamily(
             "evalrun_score",
-            f"Last trusted score of a model at a benchmark; the {self._limit} newest ones.",
+            f"Last trusted score of a model at a benchmark; of all namespaces {self._limit}.",
             labels=Subject._fields,
         )
         for subject, (_, value) in self._newest():

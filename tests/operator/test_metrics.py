@@ -256,3 +256,16 @@ def test_of_too_many_scores_the_newest_stay() -> None:
     models = [sample.labels["model"] for sample in family.samples]
     assert {model.partition("x")[0] for model in models} == {f"models/{n}" for n in range(90, 100)}
     assert max(map(len, models)) == 200
+
+
+def test_a_namespace_that_runs_much_drives_no_other_s_scores_out() -> None:
+    board = Scoreboard(limit=10)
+    for number in range(103):
+        document = scored(number, "0.5", when=number)
+        document["metadata"]["namespace"] = "quiet" if number < 3 else "busy"
+        document["status"]["model"] = f"models/{number}"
+        board.put(document)
+    (family,) = board.collect()
+    models = [(sample.labels["namespace"], sample.labels["model"]) for sample in family.samples]
+    quiet = {("quiet", f"models/{number}") for number in range(3)}
+    assert set(models) == quiet | {("busy", f"models/{number}") for number in range(96, 103)}
