@@ -33,11 +33,12 @@ def prepare_score(
     given: Sequence[str],
     *,
     allow_code: bool,
+    allow_online: bool = False,
 ) -> Work:
     """Make a new attempt of an old run, with its plan and its lock, in the store.
 
     Raises `EvalrunError` when the run, its benchmarks or the volumes are not there, and when the
-    benchmarks hold code and `allow_code` is not set.
+    benchmarks hold code and `allow_code` is not set. allow_online: as the run's field.
     """
     directory = Path.cwd()
     target = existing_store_plan(choice)
@@ -55,7 +56,7 @@ def prepare_score(
     mounts = volumes.mounts(uses, folders)
     if faults := [*volumes.unused(uses, folders), *volumes.missing(mounts)]:
         raise Refused(faults)
-    again = renewed(plan, str(uuid.uuid4()), target, allow_code=allow_code)
+    again = renewed(plan, str(uuid.uuid4()), target, code=allow_code, online=allow_online)
     folder = layout.run(again.run)
     for benchmark, texts in files.items():
         for file, text in texts.items():
@@ -90,14 +91,18 @@ def refuse_without_answers(store: Store, run: RunIdentity, lock: Lock) -> None:
         raise fail(reasons.MISSING_ANSWERS, store.uri(prefix), what, remedy)
 
 
-def renewed(plan: RunPlan, uid: str, store: StorePlan, *, allow_code: bool) -> RunPlan:
+def renewed(plan: RunPlan, uid: str, store: StorePlan, *, code: bool, online: bool) -> RunPlan:
     """The same plan as another attempt, in the store as it was found now.
 
-    allow_code: whoever scores it allows what the plan may have been made without.
+    code, online: whoever scores it allows what the plan may have been made without.
     """
     run = plan.run.model_copy(update={"uid": uid})
-    allowed = plan.security.allow_code_execution or allow_code
-    security = plan.security.model_copy(update={"allow_code_execution": allowed})
+    before = plan.security
+    allowed = {
+        "allow_code_execution": before.allow_code_execution or code,
+        "allow_online": before.allow_online or online,
+    }
+    security = before.model_copy(update=allowed)
     return plan.model_copy(update={"run": run, "store": store, "security": security})
 
 

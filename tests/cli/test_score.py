@@ -79,10 +79,22 @@ def old(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunIde
     return run
 
 
-def prepared(*volumes: str, allow_code: bool = True) -> Work:
+def prepared(*volumes: str, allow_code: bool = True, allow_online: bool = False) -> Work:
     return prepare_score(
-        StoreChoice(), "default", "shapes-run", None, volumes, allow_code=allow_code
+        StoreChoice(),
+        "default",
+        "shapes-run",
+        None,
+        volumes,
+        allow_code=allow_code,
+        allow_online=allow_online,
     )
+
+
+@pytest.mark.usefixtures("old")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_network_is_reached_only_where_it_was_allowed(allowed: bool) -> None:
+    assert prepared(allow_online=allowed).plan.security.allow_online is allowed
 
 
 def test_code_is_run_only_after_it_was_allowed(

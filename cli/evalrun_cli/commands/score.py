@@ -31,6 +31,10 @@ def score(
             "--allow-code", help="Run the Python code that the store kept of the run's Benchmarks."
         ),
     ] = False,
+    allow_online: Annotated[
+        bool,
+        typer.Option("--allow-online", help="Let the benchmarks' code reach the network."),
+    ] = False,
     output: options.FormatOption = Format.TABLE,
 ) -> None:
     """Score the stored answers of an old run again. No answer is computed and no GPU is used.
@@ -38,7 +42,9 @@ def score(
     The result is a new attempt of the run, with a uid of its own. The plan keeps the names of
     claims only: each is the folder of its name in the current folder, unless --volume says
     otherwise. Where the run's Benchmarks bring Python code (such as !function), the code that the
-    store kept is run on this machine, and only with --allow-code: read it first.
+    store kept is run on this machine, and only with --allow-code: read it first. It reaches no
+    network but what the run declares, unless the run had spec.security.allowOnline or
+    --allow-online is given.
 
     Examples:
 
@@ -50,6 +56,12 @@ def score(
 
     choice = StoreChoice(store, s3_endpoint, s3_region)
     work = rescoring.prepare_score(
-        choice, namespace, name, uid, volume or [], allow_code=allow_code
+        choice,
+        namespace,
+        name,
+        uid,
+        volume or [],
+        allow_code=allow_code,
+        allow_online=allow_online,
     )
     raise typer.Exit(running.execute(work, "score", output))

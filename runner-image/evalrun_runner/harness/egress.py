@@ -97,7 +97,8 @@ class Gate:
             reasons.INVALID_SPEC,
             KEY,
             f"code of the benchmark reaches for {where[:200]} while it scores",
-            "Set it to true, if the policy allows it, or use a benchmark that needs no network",
+            "Set it to true, if the policy allows it (evalrun score: --allow-online), or use a "
+            "benchmark that needs no network",
         )
         self.first = self.first or error
         raise error
