@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +158,7 @@ def main() -> int:
             if options.only not in (None, case.name):
                 continue
             found = quietly(
-                lambda case=case, batch=batch: ways(place, case, batch, damage=options.damage),
+                partial(ways, place, case, batch, damage=options.damage),
                 folder / "log",
             )
             if batch == 1:

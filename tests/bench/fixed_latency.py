@@ -16,7 +16,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
 
-class FixedLatency(lmms):
+class FixedLatency(lmms):  # type: ignore[misc]  # it ships no types
     """Answers "red" after `seconds` for each request, one at a time.
 
     meeting: a folder in which `workers` of these wait for each other once they are loaded, and

@@ -75,7 +75,7 @@ def build(folder: Path, *, tiny: bool) -> int:
         chat_template=TEMPLATE,
     )
     processor.save_pretrained(folder)
-    return count
+    return int(count)
 
 
 def _tokenizer(size: int) -> Any:

@@ -48,7 +48,7 @@ def number(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big")
 
 
-class Following(lmms):
+class Following(lmms):  # type: ignore[misc]  # it ships no types
     """Simple form.
 
     pretrained: not read. drawings: folder for images. together: answers depend on their batch.
@@ -112,7 +112,7 @@ class Following(lmms):
         def answer(request: Any, company: Any) -> Any:
             drawn = number(request.args[0], request.args[1], company)
             pair = (-(drawn % 10007) / 977, drawn % 3 == 0)
-            return pair if self.pairs else GenerationResult(pair)  # type: ignore[arg-type]
+            return pair if self.pairs else GenerationResult(pair)
 
         return self._each(requests, answer)
 

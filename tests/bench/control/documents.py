@@ -57,11 +57,12 @@ def creation(document: Doc) -> Write:
     return Write("POST", path, json.dumps(document).encode())
 
 
-def runs(namespace: str, count: int, shards: int = 1, **annotations: str) -> list[Write]:
+def runs(
+    namespace: str, count: int, annotations: dict[str, str] | None = None, *, shards: int = 1
+) -> list[Write]:
     """So many runs to create."""
     return [
-        creation(run(namespace, f"run-{number:05}", shards, annotations or None))
-        for number in range(count)
+        creation(run(namespace, f"run-{number:05}", shards, annotations)) for number in range(count)
     ]
 
 

@@ -51,7 +51,7 @@ def hung(stage: Stage, count: int) -> Hung:
 def _answering(stage: Stage, namespace: str, count: int, delay: float) -> None:
     """Have runs whose pods answer for long, and their endpoints so late."""
     told = {SECONDS_ANNOTATION: "3600", DELAY_ANNOTATION: str(delay)}
-    stage.writer.send(runs(namespace, count, **told)).result()
+    stage.writer.send(runs(namespace, count, told)).result()
     selector = "lmms-eval.io/step=answer"
     running = "--field-selector=status.phase=Running"
     ask = ("-n", namespace, "get", "pods", "-l", selector, running, "-o", "name")

@@ -56,7 +56,7 @@ def lives(stage: Stage, count: int, seconds: float, shards: int = 1) -> Lives:
     memory = 0.0
     with Witness(stage.target, progress=True) as witness:
         told = {SECONDS_ANNOTATION: str(seconds)}
-        sent = stage.writer.send(runs(namespace, count, shards, **told))
+        sent = stage.writer.send(runs(namespace, count, told, shards=shards))
         began = time.monotonic()
         ended = 0
         while ended < count:
@@ -162,7 +162,7 @@ def _gaps(heard: dict[str, list[tuple[float, int]]]) -> Iterator[float]:
 def finished_status(stage: Stage, namespace: str) -> dict[str, Any]:
     """The status of a run that has ended, with all that it holds."""
     path = runs_path(namespace)
-    stage.writer.send(runs(namespace, 1, **{SECONDS_ANNOTATION: "2"})).result()
+    stage.writer.send(runs(namespace, 1, {SECONDS_ANNOTATION: "2"})).result()
     until("its end", lambda: stage.ask(lambda api: _ended(api, path)) == 1, 120, 1)
     status: dict[str, Any] = stage.run(namespace, "run-00000")["status"]
     return status

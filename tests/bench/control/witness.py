@@ -91,8 +91,8 @@ async def _watch(target: Target, progress: bool, pipe: Connection) -> None:
             )
             for path, at in begun.items()
         ]
-        all_begun = asyncio.gather(*begun.values())
-        await asyncio.wait((all_begun, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [asyncio.gather(*begun.values()), *tasks]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         _check(tasks)
         pipe.send("ready")
         while True:
