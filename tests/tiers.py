@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 PYTEST = [str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
 SHORT = ["--durations=8", "--tb=short"]
-RUNNER = [*PYTEST, "-m", "runner", *SHORT, "--show-capture=log"]
-"""lmms-eval's progress bars would bury the rest."""
+RUNNER = [*PYTEST, "-m", "runner", *SHORT, "--show-capture=log", "--timeout-method=thread"]
+"""lmms-eval's progress bars would bury the rest. The runner has SIGALRM to itself."""
 LONG = [
     f"tests/runner/test_{name}.py"
     for name in (
