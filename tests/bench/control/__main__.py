@@ -22,7 +22,7 @@ from bench.control.hung import SLOW, hung
 from bench.control.latency import Latency, latency
 from bench.control.lives import finished_status, lives
 from bench.control.stage import Stage, stage
-from bench.control.stored import fill, idle, restart
+from bench.control.stored import fill, idle, restart, right_after
 from bench.reporting import bench
 
 Figures = dict[str, object]
@@ -125,6 +125,8 @@ def measure_stored(on: Stage, options: argparse.Namespace) -> tuple[Figures, lis
     fill(on, options.stored, finished_status(on, on.plane.namespace("example")))
     restarts = [restart(on) for _ in range(options.rounds)]
     told("restart", seconds=restarts)
+    after = right_after(on)
+    told("a run applied right after it", seconds=after)
     full = latency(on, options.latency_runs)
     told(f"latency at 1/s, {options.stored} stored", is_=full)
     still = idle(on, options.idle_seconds)
@@ -137,6 +139,7 @@ def measure_stored(on: Stage, options: argparse.Namespace) -> tuple[Figures, lis
         "p99_ms": full.p99,
         "rss_mib_10000": both.rss_mib,
         "restart_s": max(restarts),
+        "right_after_restart_s": after,
         "idle_requests_per_min": still.per_minute,
         "idle_requests_per_min_without_lease": still.per_minute_without_lease,
         "idle_cpu_percent": still.cpu_percent,

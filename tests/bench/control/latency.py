@@ -36,13 +36,13 @@ def latency(stage: Stage, count: int, per_second: float = 1.0) -> Latency:
     namespace = stage.plane.namespace("latency")
     with Witness(stage.target) as witness:
         stage.writer.send(runs(namespace, count), per_second, connections=1).result()
-        until("a Job for each run", lambda: len(_waits(witness, namespace)) == count, 30, 0.5)
-        waits = _waits(witness, namespace)
+        until("a Job for each run", lambda: len(waits(witness, namespace)) == count, 30, 0.5)
+        found = waits(witness, namespace)
     stage.clear(namespace)
-    return Latency.of(waits)
+    return Latency.of(found)
 
 
-def _waits(witness: Witness, namespace: str) -> list[float]:
+def waits(witness: Witness, namespace: str) -> list[float]:
     """Of the namespace's runs that have their first Job; others may go on meanwhile."""
     seen = witness.seen()
     return [

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.control.documents import ended, runs
+from bench.control.latency import waits
 from bench.control.stage import Stage
 from bench.control.witness import JOBS, Witness
 from cluster.access import until
@@ -51,6 +52,20 @@ def restart(stage: Stage) -> float:
         until("the Job", lambda: job in witness.seen()[JOBS], 60, 0.1)
         took = witness.seen()[JOBS][job] - began
     stage.ready()
+    stage.clear(namespace)
+    return took
+
+
+def right_after(stage: Stage) -> float:
+    """Seconds to the Job of a run that is applied when a process has just begun to work.
+
+    It has read all, but its watch reads all once more before it tells of what is new.
+    """
+    namespace = stage.plane.namespace("after")
+    with Witness(stage.target) as witness:
+        stage.writer.send(runs(namespace, 1)).result()
+        until("the Job", lambda: bool(waits(witness, namespace)), 60, 0.1)
+        (took,) = waits(witness, namespace)
     stage.clear(namespace)
     return took
 
