@@ -166,7 +166,10 @@ def measure(rows: Rows, options: argparse.Namespace) -> tuple[Figures, list[Boun
         found, bounds = rows(on, options)
         on.stop()
         on.account()
-        return found, bounds, duplicates(on.requests)
+        twice = duplicates(on.requests)
+        for asked in twice:
+            print("created twice:", *(f"\n  {' '.join(map(str, request))}" for request in asked))
+        return found, bounds, len(twice)
 
 
 def _latency_bounds(found: Latency, where: str) -> list[Bound]:

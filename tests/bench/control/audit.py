@@ -59,14 +59,23 @@ class AuditLog:
                 )
 
 
-def duplicates(requests: list[Request]) -> int:
-    """Jobs that were created more often than once: no run here is suspended or deleted."""
+def duplicates(requests: list[Request]) -> list[list[Request]]:
+    """Of each run with a Job that was created more than once, all that was asked about it.
+
+    No run here is suspended; those that are deleted have no Jobs afterwards.
+    """
     made = Counter(
         (r.namespace, r.name)
         for r in requests
         if (r.verb, r.what) == ("create", "jobs") and r.code == 201
     )
-    return sum(times - 1 for times in made.values())
+    twice = [
+        (namespace, name[: len("run-00000")]) for (namespace, name), n in made.items() if n > 1
+    ]
+    return [
+        [r for r in requests if r.namespace == namespace and r.name.startswith(run)]
+        for namespace, run in twice
+    ]
 
 
 def writes_by_run(requests: list[Request], namespace: str) -> dict[str, Counter[str]]:
