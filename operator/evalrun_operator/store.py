@@ -121,10 +121,11 @@ class Store:
         return self._active.get(run_uid)
 
     def is_second_hand(self, run_uid: str) -> bool:
-        """Whether a run is known from nothing but a list that this process cannot judge the age of.
+        """Whether a run may be over, or gone, though nothing says so yet.
 
-        What stands between it and the API server may have kept the list, and the run has ended
-        since. A newer version from elsewhere tells, or a request for this run alone.
+        It is known from nothing but a list whose age this process cannot judge: what stands between
+        it and the API server may have kept it. Or a Job of it has gone, perhaps since the run has:
+        two watches keep no order. A newer version tells, or a request for this run alone.
         """
         return run_uid in self._second_hand
 
@@ -359,6 +360,8 @@ class Store:
             self.waiting.forget(held.uid)
             self._touch(run.uid)
             self._kin.remove_job(_ref(held))
+            if run.uid in self._active:
+                self._second_hand.add(run.uid)
             return self._key(run)
         run = self._kin.run_of_pod(_ref(held))
         self._touch(run.uid)

@@ -275,6 +275,25 @@ def test_a_run_that_was_deleted_since_the_list_was_taken_gets_no_job(bench: Benc
     assert bench.api.writes() == []
 
 
+def test_a_job_that_has_gone_is_not_made_again_for_a_run_that_has_gone_too(bench: Bench) -> None:
+    gone = bench.with_job()
+    bench.api.remove("jobs", "team", "one-answer")
+    bench.api.remove("evaluationruns", "team", "one")
+    bench.store.forget("Job", gone)  # its watch was first
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()), status=WORKING, urgent=True)
+    assert bench.api.writes() == []
+    assert bench.store.observe(KEY) is None
+
+
+def test_a_job_that_a_person_deleted_is_made_again(bench: Bench) -> None:
+    gone = bench.with_job()
+    bench.api.remove("jobs", "team", "one-answer")
+    bench.store.forget("Job", gone)
+    bench.do(CreateJob(fresh_job()))
+    assert bench.api.writes() == ["create jobs one-answer"]
+
+
 def test_a_strangers_job_is_a_conflict(bench: Bench) -> None:
     stranger = job()
     stranger["metadata"]["ownerReferences"] = []
