@@ -81,6 +81,7 @@ class Controller:
         if change == "DELETED":
             key = self._store.forget(kind, document)
         else:
+            # A watch's own list may have been kept on the way.
             key = self._store.put(kind, document, first_hand=change is not None)
         if kind == "EvaluationRun" and key is not None:
             self._rush.came(document)

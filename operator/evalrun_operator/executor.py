@@ -154,6 +154,7 @@ class Executor:
                 for name in names:
                     await self._read_benchmark(key, run["metadata"]["uid"], name)
             case CreateConfigMap(document):
+                await self._make_sure_of(key, run)
                 if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
                     raise Again  # the rest was made from another snapshot
             case CreateJob(document):
@@ -162,18 +163,23 @@ class Executor:
                     raise Again  # it may have been made for the run as it was before an edit
 
     async def _make_sure_of(self, key: RunKey, run: Doc) -> None:
-        """Ask for a run that nothing but a first list told of, before a Job is made of it.
+        """Ask for a run that may be over or gone by now, before anything is made of it.
 
-        Had it ended since that list was taken, its Jobs may be gone, and would be made once more.
-        Raises `Again` if it is otherwise by now.
+        Its Jobs may have gone with it, and would be made once more. Raises `Again` if it is
+        otherwise by now.
         """
         uid = run["metadata"]["uid"]
         if not self._store.is_second_hand(uid):
             return
-        await self._refresh(key, uid)
         self._store.confirm(uid)
+        try:
+            await self._refresh(key, uid)
+        except ApiError:
+            self._store.doubt_run(uid)
+            raise
         held = self._store.run(key)
-        if held is None or version_of(held) != version_of(run):
+        meanwhile = self._store.is_second_hand(uid)  # a Job has gone since the answer was given
+        if held is None or version_of(held) != version_of(run) or meanwhile:
             raise Again
 
     async def _create(

@@ -123,9 +123,9 @@ class Store:
     def is_second_hand(self, run_uid: str) -> bool:
         """Whether a run may be over, or gone, though nothing says so yet.
 
-        It is known from nothing but a list whose age this process cannot judge: what stands between
-        it and the API server may have kept it. Or a Job of it has gone, perhaps since the run has:
-        two watches keep no order. A newer version tells, or a request for this run alone.
+        It was first told by a list whose age this process cannot judge: what stands between it and
+        the API server may have kept it. Or a Job of it has gone, perhaps since the run has: two
+        watches keep no order. A newer version may be of the past as well: see `confirm`.
         """
         return run_uid in self._second_hand
 
@@ -178,7 +178,8 @@ class Store:
         if held is None:
             return None
         if kind == "EvaluationRun":
-            (self._second_hand.discard if first_hand else self._second_hand.add)(held.uid)
+            if not first_hand:
+                self._second_hand.add(held.uid)
             return self._after_run(held)
         if kind == "Job":
             return self._after_job(held)
@@ -196,8 +197,13 @@ class Store:
         """The same, from the object's last state."""
         return self.gone(kind, document["metadata"]["uid"], version_of(document))
 
+    def doubt_run(self, run_uid: str) -> None:
+        """See `is_second_hand`."""
+        if run_uid in self._active:
+            self._second_hand.add(run_uid)
+
     def confirm(self, run_uid: str) -> None:
-        """The API server was asked for this run alone: as it is held, it is, or it is gone."""
+        """The API server is asked for this run alone: as it is held then, it is, or it is gone."""
         self._second_hand.discard(run_uid)
 
     def keep_only(
@@ -360,9 +366,10 @@ class Store:
             self.waiting.forget(held.uid)
             self._touch(run.uid)
             self._kin.remove_job(_ref(held))
-            if run.uid in self._active:
+            key = self._key(run)
+            if key is not None and run.uid in self._active:
                 self._second_hand.add(run.uid)
-            return self._key(run)
+            return key
         run = self._kin.run_of_pod(_ref(held))
         self._touch(run.uid)
         self._progress.pop(held.uid, None)

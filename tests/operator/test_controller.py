@@ -307,7 +307,7 @@ def test_a_reading_fills_the_store_and_queues_what_is_active() -> None:
     play(scene)
 
 
-def test_what_a_watch_or_a_later_reading_tells_anew_is_first_hand() -> None:
+def test_a_newer_version_may_be_of_the_past_too_but_a_new_run_of_a_watch_is_not() -> None:
     async def scene() -> None:
         loop = Loop(lambda observed: Plan())
         for name in ("one", "two"):
@@ -319,8 +319,10 @@ def test_what_a_watch_or_a_later_reading_tells_anew_is_first_hand() -> None:
         loop.controller.on_event("EvaluationRun", "MODIFIED", changed)
         loop.api.add("evaluationruns", run("two", "two", phase="Answering"))
         await loop.resync.read()
-        assert not loop.store.is_second_hand("one")
-        assert not loop.store.is_second_hand("two")
+        loop.controller.on_event("EvaluationRun", "ADDED", run("three", "three", 1000))
+        assert loop.store.is_second_hand("one")
+        assert loop.store.is_second_hand("two")
+        assert not loop.store.is_second_hand("three")
 
     play(scene)
 

@@ -266,11 +266,11 @@ def test_a_run_that_has_ended_since_the_list_was_taken_gets_no_job(bench: Bench)
     assert bench.api.writes() == []
 
 
-def test_a_run_that_was_deleted_since_the_list_was_taken_gets_no_job(bench: Bench) -> None:
+def test_of_a_run_that_was_deleted_since_the_list_was_taken_nothing_is_made(bench: Bench) -> None:
     listed_only(bench)
     del bench.api.objects[("evaluationruns", "team", "one")]
     with pytest.raises(Again):
-        bench.do(CreateJob(fresh_job()))
+        bench.do(CreateConfigMap(config_map()), CreateJob(fresh_job()))
     assert bench.store.observe(KEY) is None
     assert bench.api.writes() == []
 
@@ -291,7 +291,49 @@ def test_a_job_that_a_person_deleted_is_made_again(bench: Bench) -> None:
     bench.api.remove("jobs", "team", "one-answer")
     bench.store.forget("Job", gone)
     bench.do(CreateJob(fresh_job()))
-    assert bench.api.writes() == ["create jobs one-answer"]
+    assert bench.api.requests == [
+        ("get", "evaluationruns", "one"),
+        ("create", "jobs", "one-answer"),
+    ]
+
+
+def test_an_event_of_the_past_does_not_vouch_for_a_run_whose_job_has_gone(bench: Bench) -> None:
+    gone = bench.with_job()
+    edited = bench.api.add("evaluationruns", run(phase="Answering"))
+    bench.api.remove("evaluationruns", "team", "one")
+    bench.store.forget("Job", gone)
+    bench.store.put("EvaluationRun", edited)  # its end is still on the way
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.api.writes() == []
+
+
+def test_a_run_that_could_not_be_asked_for_is_asked_for_at_the_next_look(bench: Bench) -> None:
+    listed_only(bench)
+    bench.api.fail_before[("get", "evaluationruns")] = [Unavailable("get", 503)]
+    with pytest.raises(Unavailable):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.store.is_second_hand("run-1")
+    assert bench.api.writes() == []
+
+
+def test_a_job_that_goes_while_its_run_is_asked_for_has_it_asked_for_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed_only(bench)
+    gone = bench.with_job()
+    get = bench.api.get
+
+    async def slow(*arguments: Any) -> Doc:
+        found = await get(*arguments)
+        bench.store.forget("Job", gone)
+        return found
+
+    monkeypatch.setattr(bench.api, "get", slow)
+    with pytest.raises(Again):
+        bench.do(CreateJob(fresh_job()))
+    assert bench.store.is_second_hand("run-1")
+    assert bench.api.writes() == []
 
 
 def test_a_strangers_job_is_a_conflict(bench: Bench) -> None:
