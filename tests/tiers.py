@@ -38,8 +38,9 @@ WAITING = [
 """The same of the tests with an API server: each lane has one of its own."""
 
 
-TIER_SECONDS = 1800.0
-"""About twice what the longest one takes. A test that hangs must not hide which one it is."""
+TIER_SECONDS = 2400.0
+"""Three times what the longest one takes on a good day. A test that hangs fails after 15 minutes,
+or where a thread has to tell, its lane ends; this is for what ends neither way."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Lane:
     """A command at work. The output of the first of a tier is shown as it comes."""
 
     def __init__(self, command: list[str], *, shown: bool) -> None:
-        self._output = None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_show`
+        self.ended = False
+        self._output = None if shown else tempfile.TemporaryFile()  # noqa: SIM115 - see `end`
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -79,55 +81,59 @@ class Lane:
             start_new_session=True,  # so that it can be ended with all that it started
         )
 
-    def end(self, deadline: float) -> bool:
+    def passed(self, deadline: float) -> bool:
         """Wait for it and show its output; whether it passed."""
         try:
             code = self._process.wait(max(deadline - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             print(f"=== not done within {TIER_SECONDS / 60:.0f} minutes: ended", flush=True)
+            self.send(signal.SIGINT)
             code = 1
-        finally:
-            self._stop()
-            self._show()
+        self.end()
         return code == 0
 
-    def _stop(self) -> None:
-        if self._process.poll() is not None:
-            return
-        for number, patience in ((signal.SIGINT, 30.0), (signal.SIGTERM, 10.0)):
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to all of it."""
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
-                return
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
-    def _show(self) -> None:
-        if self._output is None:
+    def end(self, patience: float = 30.0) -> None:
+        """See that all of it has ended, and show what it said."""
+        if self.ended:
             return
-        self._output.seek(0)
-        sys.stdout.write(self._output.read().decode(errors="replace"))
-        sys.stdout.flush()
-        self._output.close()
+        self.ended = True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self.send(signal.SIGKILL)  # what it left, too
+        self._process.wait()
+        if self._output is not None:
+            self._output.seek(0)
+            sys.stdout.write(self._output.read().decode(errors="replace"))
+            sys.stdout.flush()
+            self._output.close()
 
 
 def run(tier: Tier) -> bool:
     """Run a tier; whether it passed."""
     deadline = time.monotonic() + TIER_SECONDS
     lanes = [Lane(command, shown=number == 0) for number, command in enumerate(tier.lanes)]
-    ended = []
     try:
+        passed = [lane.passed(deadline) for lane in lanes]  # each shows what it said
+        return all(passed)
+    except BaseException:  # somebody ends the tests
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         for lane in lanes:
-            ended.append(lane.end(deadline))
-    finally:
-        for lane in lanes[len(ended) + 1 :]:  # somebody ends the tests: what a lane said is told
-            lane.end(0.0)
-    return all(ended)
+            lane.send(signal.SIGINT)
+        for lane in lanes:
+            lane.end(patience=8.0)
+        raise
 
 
 def main() -> int:
     """Run all tiers, also after one has failed; 1 if any has."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     rows = []
     for tier in TIERS:
         print(f"\n=== {tier.name}, begun at {time.strftime('%H:%M:%S')}", flush=True)

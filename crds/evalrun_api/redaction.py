@@ -59,7 +59,7 @@ _RULES: Final = (
         ("authorization",),
         re.compile(
             r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
-            r"(?:(?:bearer|basic|token|api-?key|digest|negotiate)\s{1,3})?)"
+            r"(?:(?:bearer|basic|token|api-?key|negotiate)\s{1,3})?)"
             r"[^\s\"',;}]+",
             re.IGNORECASE,
         ),
@@ -68,7 +68,9 @@ _RULES: Final = (
     _Rule(
         ("bearer", "apikey", "api-key"),
         re.compile(
-            rf"{_BEGINS}((?:bearer|api-?key)\s{{1,3}})(?=\S{{0,200}}\d)[A-Za-z0-9._~+/=\-]{{8,}}",
+            rf"{_BEGINS}((?:bearer\s{{1,3}}|apikey\s{{1,3}}|--api-key[\s=]{{1,3}}"
+            rf"|(?:x-)?api-key[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?))"
+            rf"(?=\S{{0,200}}\d)[A-Za-z0-9._~+/=\-]{{8,}}",
             re.IGNORECASE,
         ),
         rf"\1{HIDDEN}",
@@ -78,8 +80,9 @@ _RULES: Final = (
         ("key", "secret", "passw", "token"),
         re.compile(
             r"((?:api_?key|secret(?:_access)?_key|client_secret|password|passwd|"
-            r"(?:access|auth|session|refresh|bearer|hf|hub|hugging_?face|github|gh|gitlab|wandb)"
-            r"_token)(?:[\"']?=[\"']?|[\"']\s{0,3}:\s{0,3}[\"']))"
+            r"(?<![a-z])(?:access|api|auth|bearer|gh|github|gitlab|hf|hub|hugging_?face|job|refresh"
+            r"|session|wandb)_token)(?:[\"']?=[\"']?|[\"']\s{0,3}:\s{0,3}[\"']))"
+            r"(?!(?:none|null|true|false)\b)"
             r"[^\s\"',;&}]{4,}",
             re.IGNORECASE,
         ),
@@ -93,7 +96,7 @@ _RULES: Final = (
             r"hf_[A-Za-z0-9]{16,}"
             # Names of models begin so as well: sk-vision-encoder.
             r"|sk-(?=[a-z0-9_\-]{0,100}?(?:[A-Z]|[0-9]{6}))[A-Za-z0-9_\-]{16,}"
-            r"|nvapi-[A-Za-z0-9_\-]{16,}"
+            r"|nvapi-(?=[a-z0-9_\-]{0,100}?(?:[A-Z]|[0-9]{4}))[A-Za-z0-9_\-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
             r"|gh[opsru]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|glpat-[A-Za-z0-9_\-]{16,}"
             r"|xox[abeprs]-[A-Za-z0-9\-]{10,}"

@@ -47,7 +47,8 @@ class WithoutBars(io.TextIOBase):
     without secrets.
 
     Progress is served at /progress; thousands of bars would bury what matters in the log. Each
-    thread has a line of its own: a lock would be held for ever in a process forked meanwhile.
+    thread has a line of its own, and what it left unended is lost with it: a lock would be held for
+    ever in a process forked meanwhile.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -212,6 +212,7 @@ def test_the_operator_reads_what_the_values_say(helm: Helm) -> None:
         ({"networkPolicy": {"enabled": True, "apiServerPorts": []}}, "would open every port"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
         ({"podDisruptionBudget": {"minAvailable": 2}}, "podDisruptionBudget.minAvailable"),
+        ({"podDisruptionBudget": {"minAvailable": "75%"}}, "podDisruptionBudget.minAvailable"),
         ({"image": {"digest": "1f2e"}}, "image.digest"),
         ({"config": {"namespaces": ["a"]}, "test": {"namespace": "b"}}, "test.namespace"),
         (

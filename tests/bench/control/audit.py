@@ -60,7 +60,7 @@ class AuditLog:
 
 
 def duplicates(requests: list[Request]) -> list[list[Request]]:
-    """Of each run with a Job that was created more than once, all that was asked about it.
+    """For each creation of a Job beyond its first, all that was asked about its run.
 
     No run here is suspended; those that are deleted have no Jobs afterwards.
     """
@@ -70,7 +70,9 @@ def duplicates(requests: list[Request]) -> list[list[Request]]:
         if (r.verb, r.what) == ("create", "jobs") and r.code == 201
     )
     twice = [
-        (namespace, name[: len("run-00000")]) for (namespace, name), n in made.items() if n > 1
+        (namespace, name.rpartition("-")[0])
+        for (namespace, name), times in made.items()
+        for _ in range(times - 1)
     ]
     return [
         [r for r in requests if r.namespace == namespace and r.name.startswith(run)]

@@ -57,12 +57,15 @@ def restart(stage: Stage) -> float:
 
 
 def right_after(stage: Stage) -> float:
-    """Seconds to the Job of a run that is applied when a process has just begun to work.
+    """Seconds to the Job of a run that is applied as soon as a process has begun to work.
 
     It has read all, but its watch reads all once more before it tells of what is new.
     """
     namespace = stage.plane.namespace("after")
+    stage.stop()
     with Witness(stage.target) as witness:
+        stage.start()
+        stage.ready()
         stage.writer.send(runs(namespace, 1)).result()
         until("the Job", lambda: bool(waits(witness, namespace)), 60, 0.1)
         (took,) = waits(witness, namespace)
