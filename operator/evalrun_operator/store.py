@@ -198,7 +198,7 @@ class Store:
         return self.gone(kind, document["metadata"]["uid"], version_of(document))
 
     def doubt_run(self, run_uid: str) -> None:
-        """See `is_second_hand`."""
+        """Whether a run is still as it is held has to be asked: see `is_second_hand`."""
         if run_uid in self._active:
             self._second_hand.add(run_uid)
 
@@ -367,8 +367,8 @@ class Store:
             self._touch(run.uid)
             self._kin.remove_job(_ref(held))
             key = self._key(run)
-            if key is not None and run.uid in self._active:
-                self._second_hand.add(run.uid)
+            if key is not None:
+                self.doubt_run(run.uid)
             return key
         run = self._kin.run_of_pod(_ref(held))
         self._touch(run.uid)
