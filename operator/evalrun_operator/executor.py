@@ -11,7 +11,6 @@ from datetime import datetime
 
 from evalrun_api.errors import EvalrunError
 from evalrun_api.names import RUN_LABEL
-from evalrun_operator import cluster as api
 from evalrun_operator.api_errors import (
     AlreadyExists,
     ApiError,
@@ -21,7 +20,7 @@ from evalrun_operator.api_errors import (
     NotFound,
     Unavailable,
 )
-from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import (
     CONTENT,
     DELETE,
@@ -46,6 +45,7 @@ from evalrun_operator.pacing import Pacing
 from evalrun_operator.parsing import Busy, Parser
 from evalrun_operator.patching import merge_patch
 from evalrun_operator.pod_endings import PodEndings
+from evalrun_operator.resources import BENCHMARKS, CONFIG_MAPS, EVENTS, JOBS, RUNS, Resource
 from evalrun_operator.rush import LATER_SECONDS, what_cannot_wait
 from evalrun_operator.shelf import version_of
 from evalrun_operator.snapshot import read_config_map
@@ -155,11 +155,11 @@ class Executor:
                     await self._read_benchmark(key, run["metadata"]["uid"], name)
             case CreateConfigMap(document):
                 await self._make_sure_of(key, run)
-                if not await self._create(key, run, api.CONFIG_MAPS, "configmap", document):
+                if not await self._create(key, run, CONFIG_MAPS, "configmap", document):
                     raise Again  # the rest was made from another snapshot
             case CreateJob(document):
                 await self._make_sure_of(key, run)
-                if not await self._create(key, run, api.JOBS, "job", document):
+                if not await self._create(key, run, JOBS, "job", document):
                     raise Again  # it may have been made for the run as it was before an edit
 
     async def _make_sure_of(self, key: RunKey, run: Doc) -> None:
@@ -195,7 +195,7 @@ class Executor:
         except AlreadyExists:
             existing = await self._existing(key, run, resource, kind, document["metadata"]["name"])
             self._store.put_refused(uid, name, None)
-            if resource is api.CONFIG_MAPS:
+            if resource is CONFIG_MAPS:
                 self._learn_snapshot(uid, existing)
             else:
                 self._store.put("Job", existing)
@@ -208,7 +208,7 @@ class Executor:
                 self._store.put_failed(uid, name, error.text)
             raise
         self._store.put_refused(uid, name, None)
-        if resource is api.CONFIG_MAPS:
+        if resource is CONFIG_MAPS:
             self._learn_snapshot(uid, created)
         else:
             self._store.put("Job", created)
@@ -240,7 +240,7 @@ class Executor:
         uid = run["metadata"]["uid"]
         # A Job without the label is not watched: taken for the run's own, it would hang the run.
         label = (found["metadata"].get("labels") or {}).get(RUN_LABEL)
-        unseen = resource is api.JOBS and label != key.name
+        unseen = resource is JOBS and label != key.name
         if controller_uid(found, "EvaluationRun") != uid or unseen:
             self._store.put_conflict(uid, f"{kind}/{name}")
             raise Again
@@ -249,7 +249,7 @@ class Executor:
     async def _read_snapshot(self, key: RunKey, run: Doc, name: str) -> None:
         uid = run["metadata"]["uid"]
         try:
-            found = await self._cluster.get(api.CONFIG_MAPS, key.namespace, name)
+            found = await self._cluster.get(CONFIG_MAPS, key.namespace, name)
         except NotFound:
             self._store.put_refused(uid, f"{CONTENT}configmap/{name}", None)
             self._store.put_snapshot(uid, None)
@@ -263,7 +263,7 @@ class Executor:
 
     async def _read_benchmark(self, key: RunKey, uid: str, name: str) -> None:
         try:
-            found = await self._cluster.get(api.BENCHMARKS, key.namespace, name)
+            found = await self._cluster.get(BENCHMARKS, key.namespace, name)
         except NotFound:
             self._store.put_benchmark(uid, name, None)
             return
@@ -287,7 +287,7 @@ class Executor:
         metadata = run["metadata"]
         try:
             written = await self._cluster.patch_status(
-                api.RUNS, key.namespace, key.name, metadata["resourceVersion"], patch
+                RUNS, key.namespace, key.name, metadata["resourceVersion"], patch
             )
         except NotFound:
             self._store.gone("EvaluationRun", metadata["uid"])
@@ -317,7 +317,7 @@ class Executor:
 
     async def _refresh(self, key: RunKey, uid: str) -> None:
         try:
-            found = await self._cluster.get(api.RUNS, key.namespace, key.name)
+            found = await self._cluster.get(RUNS, key.namespace, key.name)
         except NotFound:
             self._store.gone("EvaluationRun", uid)
             return
@@ -330,9 +330,7 @@ class Executor:
         version = job["metadata"]["resourceVersion"]
         uid, name = observed.run["metadata"]["uid"], f"{DELETE}job/{delete.name}"
         try:
-            left = await self._cluster.delete(
-                api.JOBS, key.namespace, delete.name, delete.uid, version
-            )
+            left = await self._cluster.delete(JOBS, key.namespace, delete.name, delete.uid, version)
         except NotFound:
             self._store.gone("Job", delete.uid)
             return
@@ -354,7 +352,7 @@ class Executor:
 
     async def _refresh_job(self, key: RunKey, delete: DeleteJob) -> None:
         try:
-            found = await self._cluster.get(api.JOBS, key.namespace, delete.name)
+            found = await self._cluster.get(JOBS, key.namespace, delete.name)
         except NotFound:
             self._store.gone("Job", delete.uid)
             return
@@ -364,7 +362,7 @@ class Executor:
         """Post an Event. It is a courtesy: nothing is lost if it cannot be posted."""
         document = event_document(run, event, self._now())
         try:
-            await self._cluster.create(api.EVENTS, run["metadata"]["namespace"], document)
+            await self._cluster.create(EVENTS, run["metadata"]["namespace"], document)
         except AlreadyExists:
             pass
         except ApiError as error:

@@ -18,9 +18,9 @@ import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from evalrun_api.names import GROUP, RUN_LABEL, VERSION
-from evalrun_operator.cluster import Connection
 from evalrun_operator.decisions import Doc
 from evalrun_operator.strip import Kind
+from evalrun_operator.transport import Connection
 
 SERVER_SECONDS = 1740
 """After which the API server ends a watch, which then goes on where it was."""

@@ -23,8 +23,9 @@ from evalrun_operator.api_errors import (
     LeadershipLost,
     NotFound,
 )
-from evalrun_operator.cluster import LEASES, Cluster
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import Doc
+from evalrun_operator.resources import LEASES
 
 log = logging.getLogger(__name__)
 

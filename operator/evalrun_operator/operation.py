@@ -19,7 +19,7 @@ from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
 from evalrun_api.profiles import builtin_profiles
 from evalrun_operator import health, logs, memory, usage
-from evalrun_operator.cluster import Cluster, find_cluster
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import Doc, Ledger
 from evalrun_operator.executor import Executor
@@ -34,6 +34,7 @@ from evalrun_operator.resync import Resync
 from evalrun_operator.rush import Rush
 from evalrun_operator.scrape import Scraper
 from evalrun_operator.store import Store
+from evalrun_operator.transport import Transport, find_cluster
 from evalrun_operator.watches import Watches
 from evalrun_operator.work_queue import WorkQueue
 
@@ -145,7 +146,7 @@ class Operator:
             partial(
                 watch,
                 self.controller.on_event,
-                cluster.connection,
+                cluster.transport.connection,
                 config.namespaces,
                 self.take_signals,
             ),
@@ -159,7 +160,7 @@ class Operator:
             lambda: self.queue.depth,
             lambda: self.gate.in_line if self.gate is not None else 0,
         )
-        metrics.watch_limit(cluster.limit)
+        metrics.watch_limit(cluster.transport.limit)
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT ask to stop. Repeated, since kopf takes them for itself."""
@@ -258,7 +259,7 @@ class Operator:
 
     def _ready(self) -> health.Verdict:
         faults: health.Verdict = {}
-        answered = self._cluster.answered_at
+        answered = self._cluster.transport.answered_at
         if answered is None:
             faults["api"] = "the API server has not answered yet"
         elif (silence := time.monotonic() - answered) > max(
@@ -279,14 +280,16 @@ async def operate(config: OperatorConfig, host: str, port: int, lease_namespace:
     leadership = Leadership(steady_clock)
     builtin_profiles(), builtin_index()  # a tenth of a second that the first run need not wait
     configuration, namespace = await find_cluster()
-    cluster = Cluster(configuration, leadership.fence, metrics.count_request)
-    operator = Operator(config, cluster, leadership, metrics, lease_namespace or namespace)
+    transport = Transport(configuration, leadership.fence, metrics.count_request)
+    operator = Operator(
+        config, Cluster(transport), leadership, metrics, lease_namespace or namespace
+    )
     server = await health.serve(operator.checks(), host, port)
     try:
         return await operator.run()
     finally:
         await server.cleanup()
-        await cluster.close()
+        await transport.close()
         log.info("stopped")
 
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from evalrun_operator.api_errors import ApiError
-from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import Doc, Word
 from evalrun_operator.kueue import ABSENT, GROUP, JOB_UID_LABEL, SILENT, job_of, word_of
+from evalrun_operator.resources import Resource
 from evalrun_operator.waiting_jobs import WaitingJob, WaitingJobs
 from evalrun_operator.work_queue import WorkQueue
 

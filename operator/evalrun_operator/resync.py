@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from evalrun_operator import memory
 from evalrun_operator.api_errors import ApiError
-from evalrun_operator.cluster import JOBS, PODS, RUNS, Cluster, Resource
+from evalrun_operator.cluster import Cluster
+from evalrun_operator.resources import JOBS, PODS, RUNS, Resource
 from evalrun_operator.standing import is_told_to_wait
 from evalrun_operator.store import Store
 from evalrun_operator.strip import KINDS, Kind

@@ -12,9 +12,10 @@ from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from cluster.ports import free_ports
-from evalrun_operator import cluster as api
 from evalrun_operator.api_errors import Unavailable
 from evalrun_operator.cluster import Cluster
+from evalrun_operator.resources import CONFIG_MAPS, JOBS
+from evalrun_operator.transport import Transport
 
 pytestmark = pytest.mark.integration
 
@@ -53,9 +54,9 @@ def test_as_much_is_asked_for_as_is_taken_and_the_lease_waits_for_nothing(
         while time.monotonic() < until:
             try:
                 if number % 2:
-                    await cluster.get(api.CONFIG_MAPS, "team", "one")
+                    await cluster.get(CONFIG_MAPS, "team", "one")
                 else:
-                    await cluster.create(api.JOBS, "team", {"metadata": {"name": "one"}})
+                    await cluster.create(JOBS, "team", {"metadata": {"name": "one"}})
             except Unavailable:
                 late["gave up"] += 1
 
@@ -76,13 +77,14 @@ def test_as_much_is_asked_for_as_is_taken_and_the_lease_waits_for_nothing(
         (port,) = free_ports("127.0.0.1", 1)
         await web.TCPSite(runner, "127.0.0.1", port).start()
         configuration = Configuration(host=f"http://127.0.0.1:{port}")
-        cluster = Cluster(configuration, lambda: None, lambda *_: None)
+        transport = Transport(configuration, lambda: None, lambda *_: None)
+        cluster = Cluster(transport)
         until = time.monotonic() + SECONDS
         workers = [work(cluster, until, number) for number in range(WORKERS)]
         await asyncio.gather(*workers, renew(cluster, until))
-        assert cluster.limit.per_second is not None
-        assert cluster.limit.waiting == 0
-        await cluster.close()
+        assert transport.limit.per_second is not None
+        assert transport.limit.waiting == 0
+        await transport.close()
         await runner.cleanup()
 
     asyncio.run(main())

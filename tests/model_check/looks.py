@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from evalrun_api.operator_config import OperatorConfig
-from evalrun_operator import cluster as api
 from evalrun_operator import executor, reconcile
 from evalrun_operator.api_errors import ApiError
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import Observed, Plan
 from evalrun_operator.pacing import Pacing
 from model_check.documents import NOW
@@ -72,7 +72,7 @@ class Operator:
             plan = self._plans[key] = reconcile.reconcile(observed, NOW, self._config)
         look.again = plan.requeue_after
         before = dict(draft.cluster.objects)
-        server = cast(api.Cluster, Api(draft, look, fault, observed))
+        server = cast(Cluster, Api(draft, look, fault, observed))
         pace = cast(Pacing, Pace(holds=holds))
         doer = executor.Executor(server, memory, pace, lambda: NOW, lambda run: None)
         self._run(doer, observed, plan, look)

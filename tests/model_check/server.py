@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 from fake_api import merged
 from world import Conflict as Taken
 
-from evalrun_operator import cluster as api
 from evalrun_operator.api_errors import AlreadyExists, Conflict, Forbidden, NotFound, Unavailable
-from evalrun_operator.cluster import Resource
 from evalrun_operator.decisions import Observed
+from evalrun_operator.resources import CONFIG_MAPS, EVENTS, JOBS, PODS, RUNS, Resource
 from model_check import properties
 from model_check.documents import Doc
 from model_check.events import Doing, act
 from model_check.states import Draft
 
 KIND_OF = {
-    api.RUNS: "EvaluationRun",
-    api.JOBS: "Job",
-    api.CONFIG_MAPS: "ConfigMap",
-    api.PODS: "Pod",
+    RUNS: "EvaluationRun",
+    JOBS: "Job",
+    CONFIG_MAPS: "ConfigMap",
+    PODS: "Pod",
 }
 
 
@@ -90,7 +89,7 @@ class Api:
         return found
 
     async def create(self, resource: Resource, namespace: str, document: Doc) -> Doc:
-        if resource is api.EVENTS:
+        if resource is EVENTS:
             if self._dead:
                 raise Killed
             return document
@@ -136,7 +135,7 @@ class Api:
     async def patch_pod_status(
         self, namespace: str, name: str, uid: str, version: str, patch: Doc
     ) -> Doc:
-        call = self._begin("write status of", api.PODS, name)
+        call = self._begin("write status of", PODS, name)
         cluster = self._draft.cluster
         self._exactly(call, uid, version)
         properties.on_given_up(cluster, name)
@@ -149,7 +148,7 @@ class Api:
         return pod
 
     async def remove_pod(self, namespace: str, name: str, uid: str, version: str) -> None:
-        call = self._begin("remove", api.PODS, name)
+        call = self._begin("remove", PODS, name)
         cluster = self._draft.cluster
         self._exactly(call, uid, version)
         properties.on_given_up(cluster, name)

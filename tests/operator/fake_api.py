@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from evalrun_operator.api_errors import AlreadyExists, ApiError, Conflict, NotFound
-from evalrun_operator.cluster import Resource
+from evalrun_operator.resources import Resource
 
 Doc = dict[str, Any]
 

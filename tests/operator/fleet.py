@@ -12,8 +12,7 @@ from world import Conflict, Crashed, Forbidden, LostReply, Missing, World, condi
 from world_documents import configuration, run_document
 
 from evalrun_operator import api_errors
-from evalrun_operator import cluster as api
-from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.controller import Controller
 from evalrun_operator.decisions import RunKey
 from evalrun_operator.executor import Again, Executor
@@ -21,6 +20,7 @@ from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
 from evalrun_operator.reconcile import reconcile
+from evalrun_operator.resources import BENCHMARKS, CONFIG_MAPS, EVENTS, JOBS, RUNS, Resource
 from evalrun_operator.rush import Rush
 from evalrun_operator.status import is_urgent
 from evalrun_operator.store import Store
@@ -29,7 +29,11 @@ from evalrun_operator.usage import settle
 from evalrun_operator.work_queue import WorkQueue
 
 Doc = dict[str, Any]
-KIND_OF = {api.RUNS: "EvaluationRun", api.JOBS: "Job", api.CONFIG_MAPS: "ConfigMap"}
+KIND_OF = {
+    RUNS: "EvaluationRun",
+    JOBS: "Job",
+    CONFIG_MAPS: "ConfigMap",
+}
 
 
 class WorldApi:
@@ -40,7 +44,7 @@ class WorldApi:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Doc:
         try:
-            if resource is api.BENCHMARKS:
+            if resource is BENCHMARKS:
                 found: Doc = self._world.get("Benchmark", name)["document"]
                 return found
             return self._world.get(KIND_OF[resource], name)
@@ -49,7 +53,7 @@ class WorldApi:
 
     async def create(self, resource: Resource, namespace: str, document: Doc) -> Doc:
         try:
-            if resource is api.EVENTS:
+            if resource is EVENTS:
                 name = document["involvedObject"]["name"]
                 self._world.wrote(f"event {document['reason']} {name}")
                 return document

@@ -19,7 +19,9 @@ from evalrun_operator.api_errors import (
     Unavailable,
     error_of,
 )
-from evalrun_operator.cluster import RUNS, Cluster
+from evalrun_operator.cluster import Cluster
+from evalrun_operator.resources import RUNS
+from evalrun_operator.transport import Transport
 
 pytestmark = pytest.mark.decisions
 
@@ -66,11 +68,11 @@ def test_credentials_that_cannot_be_renewed_now_may_be_later() -> None:
     async def scene() -> None:
         configuration = Configuration(host="http://127.0.0.1:9", api_key={"BearerToken": "t"})
         configuration.refresh_api_key_hook = renew
-        cluster = Cluster(configuration, lambda: None, lambda *_: None)
+        transport = Transport(configuration, lambda: None, lambda *_: None)
         try:
-            await cluster.get(RUNS, "team", "one")
+            await Cluster(transport).get(RUNS, "team", "one")
         finally:
-            await cluster.close()
+            await transport.close()
 
     with pytest.raises(Unavailable) as error:
         asyncio.run(scene())

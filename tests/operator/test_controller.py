@@ -15,13 +15,14 @@ from objects import job, pod, run
 
 from evalrun_api.operator_config import Caps, OperatorConfig
 from evalrun_operator.api_errors import LeadershipLost, NotFound, Unavailable
-from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.controller import AT_ONCE, Controller
 from evalrun_operator.decisions import CreateJob, Doc, Ledger, Observed, Plan, RunKey
 from evalrun_operator.executor import Executor
 from evalrun_operator.gate import Gate
 from evalrun_operator.metrics import Metrics
 from evalrun_operator.pacing import Pacing
+from evalrun_operator.resources import Resource
 from evalrun_operator.resync import HistoryChanged, Resync
 from evalrun_operator.rush import Rush
 from evalrun_operator.store import Store

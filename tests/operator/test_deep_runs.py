@@ -12,10 +12,10 @@ from world_documents import configuration, run_document
 
 from evalrun_api import nesting
 from evalrun_operator.api_errors import Unavailable
-from evalrun_operator.cluster import _document
 from evalrun_operator.decisions import Ledger, RunKey
 from evalrun_operator.reconcile import reconcile
 from evalrun_operator.store import Store
+from evalrun_operator.transport import document_of
 
 pytestmark = [
     pytest.mark.decisions,
@@ -45,7 +45,7 @@ def deep_run(opening: str, closing: str) -> bytes:
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_a_run_nested_as_deep_as_can_be_is_read_and_refused(opening: str, closing: str) -> None:
-    document = _document(deep_run(opening, closing))
+    document = document_of(deep_run(opening, closing))
     store = Store(lambda pod: Ledger(), lambda: 0.0)
     key = store.put("EvaluationRun", document)
     assert key is not None
@@ -58,7 +58,7 @@ def test_a_run_nested_as_deep_as_can_be_is_read_and_refused(opening: str, closin
 
 
 def test_one_that_has_ended_is_kept_like_any_other() -> None:
-    document = _document(deep_run("[", "]"))
+    document = document_of(deep_run("[", "]"))
     document["status"] = {"completionTime": "2026-01-01T00:00:00Z"}
     store = Store(lambda pod: Ledger(), lambda: 0.0)
     key = store.put("EvaluationRun", document)
@@ -68,4 +68,4 @@ def test_one_that_has_ended_is_kept_like_any_other() -> None:
 
 def test_an_answer_that_is_deeper_still_is_none() -> None:
     with pytest.raises(Unavailable):
-        _document(b"[" * 1_000_000)
+        document_of(b"[" * 1_000_000)

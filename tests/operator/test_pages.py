@@ -10,7 +10,8 @@ import pytest
 
 from evalrun_operator import cluster as clusters
 from evalrun_operator.api_errors import ApiError, Unavailable
-from evalrun_operator.cluster import PODS, Cluster
+from evalrun_operator.cluster import Cluster
+from evalrun_operator.resources import PODS
 
 pytestmark = pytest.mark.decisions
 

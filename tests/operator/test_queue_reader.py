@@ -10,10 +10,11 @@ import pytest
 from objects import Doc, job, run
 
 from evalrun_operator.api_errors import ApiError, Forbidden, Unavailable
-from evalrun_operator.cluster import Cluster, Resource
+from evalrun_operator.cluster import Cluster
 from evalrun_operator.decisions import Ledger, RunKey, Word
 from evalrun_operator.kueue import ABSENT, SILENT, word_of
 from evalrun_operator.queue_reader import PAUSE, TOGETHER, QueueReader
+from evalrun_operator.resources import Resource
 from evalrun_operator.store import Store
 from evalrun_operator.work_queue import WorkQueue
 
