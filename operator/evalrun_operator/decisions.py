@@ -243,6 +243,7 @@ class Plan:
 
     status: the whole new status; None when it is as it was.
     urgent: whether the status has to be written now. Progress can wait for its budget.
+    charged: whether that is at the budget's cost. A life has few steps, but no end of mishaps.
     requeue_after: seconds after which to look again though nothing happens; None: never.
     stands_aside: whether the run lacks what a person has to bring before it can begin. It keeps no
         other one waiting meanwhile.
@@ -251,6 +252,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     status: Doc | None = None
     urgent: bool = False
+    charged: bool = False
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
     stands_aside: bool = False

@@ -118,7 +118,7 @@ class Executor:
                 written = await self._write_status(key, observed, plan.status)
                 if written is None:
                     return None
-                if not plan.urgent:
+                if not plan.urgent or plan.charged:
                     self._pacing.written(uid, is_progress=more)
         try:
             for delete in deletes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+MOST_OWED = 4
+"""Intervals that a run may be behind with its budget."""
 CROWD = 4096
 """Entries from which on it is worth looking for superfluous ones."""
 AHEAD = 2
@@ -17,7 +19,10 @@ class Pacing:
     The first progress costs two, so that what was in hand at the beginning is not had twice: a
     life holds one write more than intervals, and the first minute's progress is told early.
 
-    A status that cannot wait is neither held back nor counted: of those there are few in a life.
+    A status that cannot wait is not held back. One that tells of a new step is not counted either:
+    of those there are few in a life. One that tells of a mishap is, in place of later progress: so
+    a few of them cost the API server nothing. What would be owed beyond `MOST_OWED` is forgiven,
+    or a run that has stumbled for an hour would say nothing for the next.
     interval: seconds. clock: seconds that only grow. reading: seconds between two readings of a
     pod's progress.
     """
@@ -52,7 +57,8 @@ class Pacing:
         intervals = 2 if is_progress and uid not in self._have_told else 1
         if is_progress:
             self._have_told.add(uid)
-        self._full_at[uid] = max(self._full_at.get(uid, 0.0), now) + intervals * self._interval
+        due = max(self._full_at.get(uid, 0.0), now) + intervals * self._interval
+        self._full_at[uid] = min(due, now + MOST_OWED * self._interval)
         if len(self._full_at) > self._crowded:
             # Runs that were deleted at work; a full bucket means as much as none.
             self._full_at = {key: at for key, at in self._full_at.items() if at > now}

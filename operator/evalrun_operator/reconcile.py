@@ -102,6 +102,7 @@ def _with_events(observed: Observed, plan: Plan) -> Plan:
     return replace(
         plan,
         urgent=statuses.is_urgent(before, plan.status),
+        charged=not statuses.is_turning_point(before, plan.status),
         events=events_of(before, plan.status),
     )
 

@@ -15,6 +15,8 @@ from evalrun_operator.waiting import Wait, wait_of
 
 PATIENCE_SECONDS = 30.0
 """How long a Job may be without pods before that is worth a word."""
+BUSY_SECONDS = 300.0
+"""The same before its controller has taken it up: of a thousand at once the last ones wait."""
 BACKOFF_SECONDS = 660.0
 """The same after a failure: the Job's controller waits up to ten minutes before the next try."""
 
@@ -80,17 +82,29 @@ def _without_pods(case: Case, job: Doc, deadline: int, attempts: Sequence[Attemp
         return StartCheck(look_again_seconds=PATIENCE_SECONDS)  # its queue has just admitted it
     ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
     begun = max((*ends, *((begun,) if begun else ())), default=None)
-    patience = BACKOFF_SECONDS if attempts else PATIENCE_SECONDS
+    taken_up = bool(attempts) or "startTime" in status
+    patience = PATIENCE_SECONDS
+    if attempts:
+        patience = BACKOFF_SECONDS
+    elif not taken_up:
+        patience = min(BUSY_SECONDS, max(deadline, PATIENCE_SECONDS))
+    name = job["metadata"]["name"]
     age = (case.now - begun).total_seconds() if begun else 0.0
     reason = reasons.START_DEADLINE_EXCEEDED
     if not case.is_stalled(reason):
+        if age < PATIENCE_SECONDS:
+            return StartCheck(look_again_seconds=PATIENCE_SECONDS - age + 0.1)
         if age < patience:
-            return StartCheck(look_again_seconds=patience - age + 0.1)
+            behind = "" if taken_up else f"the cluster's Job controller has yet to take up {name}"
+            return StartCheck(message=behind, look_again_seconds=patience - age + 0.1)
         if status.get("active") or status.get("terminating"):
             return StartCheck(look_again_seconds=PATIENCE_SECONDS)
-    name = job["metadata"]["name"]
-    what = f"Job {name} has no pod: a quota or an admission rule refuses it"
-    remedy = f"Read its events (kubectl describe job {name})"
+    if taken_up:
+        what = f"Job {name} has no pod: a quota or an admission rule refuses it"
+        remedy = f"Read its events (kubectl describe job {name})"
+    else:
+        what = f"Job {name} has no pod: the cluster's Job controller does not take it up"
+        remedy = "See whether kube-controller-manager is at work"
     left = deadline - case.stalled_seconds(reason)
     if left <= 0:
         return StartCheck(failure=Failure(reason, f"{what}, for {deadline} s. {remedy}"))

@@ -17,7 +17,7 @@ from evalrun_operator.progress import progress_status
 from evalrun_operator.steps import ALL, ANSWER, ANSWERING
 from evalrun_operator.text import tidy
 
-URGENT = (
+TURNING_POINTS = (
     *("phase", "step", "startTime", "completionTime", "planDigest", "resumes"),
     *("results", "scores"),
 )
@@ -98,9 +98,12 @@ def refused(document: Doc, failure: Failure, now: Any) -> Doc:
 
 def is_urgent(before: Doc, after: Doc) -> bool:
     """Whether a change of status cannot wait: everything but progress, counts and messages."""
-    return any(before.get(name) != after.get(name) for name in URGENT) or _said(before) != _said(
-        after
-    )
+    return is_turning_point(before, after) or _said(before) != _said(after)
+
+
+def is_turning_point(before: Doc, after: Doc) -> bool:
+    """Whether a change of status tells of a new step in the run's life, or of its end."""
+    return any(before.get(name) != after.get(name) for name in TURNING_POINTS)
 
 
 def _said(status: Doc) -> set[tuple[str, str, str]]:

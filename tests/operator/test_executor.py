@@ -210,6 +210,17 @@ def test_what_is_urgent_is_written_at_once_and_carries_the_progress(bench: Bench
     assert bench.do(status={"phase": "Scoring", "progress": {"requestsDone": 101}}) == 58
 
 
+def test_mishaps_are_told_at_once_and_paid_for_with_progress(bench: Bench) -> None:
+    bench.do(status=WORKING, urgent=True)
+    for second, stalled in enumerate([True, False] * 3):
+        bench.time = second
+        status = {**WORKING, "conditions": [{"type": "Stalled", "status": stalled}]}
+        bench.do(status=status, urgent=True, charged=True)
+    assert len(bench.api.patches) == 7
+    bench.time = 25
+    assert bench.do(status={**WORKING, "progress": {"requestsDone": 1}}) == 70
+
+
 def test_an_event_is_posted_only_with_a_status_and_once(bench: Bench) -> None:
     event = Event("Normal", "Answering", "at work")
     bench.do(status=WORKING, urgent=True, events=(event,))

@@ -242,6 +242,32 @@ def test_a_quota_that_forbids_pods_ends_the_run_after_its_deadline() -> None:
     assert len(life.world.counted_writes) <= 15
 
 
+def test_a_job_controller_that_is_behind_is_no_quota_and_needs_nobody_yet() -> None:
+    life = Life(begin(GPU, behind=True))
+    for _ in range(8):
+        life.work()
+        life.world.tick(30)
+    assert not condition(life.world.run, "Stalled")
+    assert "has yet to take up trial-prepare" in life.world.status["conditions"][0]["message"]
+    for _ in range(4):
+        life.work()
+        life.world.tick(30)
+    stalled = condition(life.world.run, "Stalled")
+    assert stalled
+    assert "kube-controller-manager" in stalled["message"]
+    life.world.behind = False
+    life.to_the_end()
+    succeeded(life)
+    assert len(life.world.counted_writes) <= 15
+
+
+def test_a_job_controller_that_never_comes_ends_the_run_after_its_deadline() -> None:
+    life = Life(begin({**GPU, "startDeadlineSeconds": 60}, behind=True))
+    status = life.to_the_end()
+    assert reason_of(status) == "StartDeadlineExceeded"
+    assert "does not take it up, for 60 s" in status["conditions"][0]["message"]
+
+
 def test_a_moment_without_pods_after_hours_of_work_is_no_failure() -> None:
     life = Life(begin({**GPU, "startDeadlineSeconds": 60}, fates={"answer": [STUCK]}))
     life.until(phase("Answering"))

@@ -102,8 +102,9 @@ class World:
 
     fates: of the pods of a step (prepare, answer, score, all), in the order in which they are
     created; when they run out, all goes well. crash_after, lose_after: the write after which the
-    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. dead: pods whose
-    node is. forbidden: kinds that the operator may not create now.
+    operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. behind: the Job
+    controller has yet to take up new Jobs. dead: pods whose node is. forbidden: kinds that the
+    operator may not create now.
     """
 
     now: datetime = BEGIN
@@ -113,6 +114,7 @@ class World:
     crash_after: int | None = None
     lose_after: int | None = None
     refuse_pods: bool = False
+    behind: bool = False
     dead: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     answered: int = 0
@@ -291,6 +293,8 @@ class World:
 
     def _control(self, job: Doc) -> None:
         before = json.dumps(job.get("status"))
+        if self.behind and not job.get("status"):
+            return
         if job["metadata"].get("deletionTimestamp"):
             for pod in self.pods_of(job):
                 self.remove("Pod", pod["metadata"]["name"])
