@@ -16,7 +16,9 @@ from cluster.tools import MissingError
 
 pytestmark = pytest.mark.integration
 
-SETTING = Setting(runs=30, kills=4, seed=4, at_once=30, deadline=300.0, namespaces=3)
+SETTING = Setting(
+    runs=30, kills=4, seed=4, at_once=30, deadline=300.0, namespaces=3, lease_seconds=3
+)
 
 
 def test_under_faults_and_kills_no_run_is_lost_and_nothing_is_done_twice(

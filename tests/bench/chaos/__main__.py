@@ -1,4 +1,8 @@
-"""`make chaos`: 1 when anything happened that must not."""
+"""Runs of every kind while the API server misbehaves and the operator is killed: `make chaos`.
+
+A proxy before a real API server delays, drops, repeats, refuses and lies. The judge reads the audit
+log and watches of its own. Ends with 1 when anything happened that must not, and lists each case.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[Setting, Path | None]:
-    parser = argparse.ArgumentParser(prog="bench.chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     add = parser.add_argument
-    add("--runs", type=int, default=2000)
-    add("--kills", type=int, default=50, help="of the operator, by SIGKILL")
-    add("--seed", type=int, default=0)
-    add("--at-once", type=int, default=150, help="active runs at the same time")
-    add("--deadline", type=float, default=300.0, help="seconds in which a run has to end")
-    add("--lease-seconds", type=int, default=3, help="for a slow machine: more")
+    add("--runs", type=int, default=2000, help="in all (2000)")
+    add("--kills", type=int, default=50, help="of the operator, by SIGKILL (50)")
+    add("--seed", type=int, default=0, help="what happens when (0)")
+    add("--at-once", type=int, default=150, help="active runs at the same time (150)")
+    add("--deadline", type=float, default=600.0, help="seconds in which a run has to end (600)")
+    add("--lease-seconds", type=int, default=6, help="of the operator (6)")
     add("--calm", action="store_true", help="the same runs without faults and kills")
     add("--logs", type=Path, help="a folder for the operator's logs and all violations")
     given = parser.parse_args(arguments)

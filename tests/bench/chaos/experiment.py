@@ -45,16 +45,17 @@ STILL_SECONDS = 2.0
 @dataclass(frozen=True)
 class Setting:
     """What is asked for. at_once: runs that are active at the same time. deadline: seconds in which
-    a run has to end once nobody acts any more.
+    a run has to end once nobody acts any more. lease_seconds: as short as two cores allow
+    that have all of this to do.
     """
 
     runs: int
     kills: int
     seed: int
     at_once: int = 150
-    deadline: float = 300.0
+    deadline: float = 600.0
     namespaces: int = 5
-    lease_seconds: int = 3
+    lease_seconds: int = 6
     calm: bool = False
 
 
