@@ -289,6 +289,12 @@ START_DEADLINE_EXCEEDED = _reason(
     "Read the pod's events (kubectl describe pod): volumes that cannot be mounted are the usual "
     "cause.",
 )
+JOB_NOT_TAKEN_UP = _reason(
+    "JobNotTakenUp",
+    ExitCode.RESOURCES,
+    "The cluster's Job controller has not looked at a Job of the run within startDeadlineSeconds.",
+    "See whether kube-controller-manager is at work, and whether it is busy with other Jobs.",
+)
 DEADLINE_EXCEEDED = _reason(
     "DeadlineExceeded",
     ExitCode.RESOURCES,

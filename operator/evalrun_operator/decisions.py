@@ -86,22 +86,24 @@ class Ledger:
         return Ledger(**numbers, stages={name: spent for name, spent in stages.items() if spent})
 
 
-Meaning = Literal["Pending", "Evicted", "Unusable", "Silent", "Absent", "Unreadable"]
+Meaning = Literal["Pending", "Admitted", "Evicted", "Unusable", "Silent", "Absent", "Unreadable"]
 
 
 @dataclass(frozen=True)
 class Word:
     """What is known of why a Job waits.
 
-    meaning: Pending: it is in line. Evicted: it was at work before, and `reason` says why it no
-    longer is. Unusable: it will never be admitted as things are. Silent: Kueue has made no Workload
-    of it. Absent: the cluster has no Kueue. Unreadable: its Workload could not be read.
-    text: Kueue's own words, or the API server's; may be empty.
+    meaning: Pending: it is in line. Admitted: it may begin, since `since`. Evicted: it was at work
+    before, and `reason` says why it no longer is. Unusable: it will never be admitted as things
+    are. Silent: Kueue has made no Workload of it. Absent: the cluster has no Kueue. Unreadable: its
+    Workload could not be read.
+    text: Kueue's own words, or the API server's; may be empty. since: as RFC 3339.
     """
 
     meaning: Meaning
     text: str = ""
     reason: str = ""
+    since: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class Plan:
 
     status: the whole new status; None when it is as it was.
     urgent: whether the status has to be written now. Progress can wait for its budget.
-    charged: whether that is at the budget's cost. A life has few steps, but no end of mishaps.
+    charged: whether an urgent status is paid for with later progress: it tells of no new step.
     requeue_after: seconds after which to look again though nothing happens; None: never.
     stands_aside: whether the run lacks what a person has to bring before it can begin. It keeps no
         other one waiting meanwhile.

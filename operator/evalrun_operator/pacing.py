@@ -20,9 +20,9 @@ class Pacing:
     life holds one write more than intervals, and the first minute's progress is told early.
 
     A status that cannot wait is not held back. One that tells of a new step is not counted either:
-    of those there are few in a life. One that tells of a mishap is, in place of later progress: so
-    a few of them cost the API server nothing. What would be owed beyond `MOST_OWED` is forgiven,
-    or a run that has stumbled for an hour would say nothing for the next.
+    of those there are few in a life. Any other is, in place of later progress, so that a mishap now
+    and then costs the API server its Event alone. What would be owed beyond `MOST_OWED` is
+    forgiven, or a run that has stumbled for an hour would say nothing for the next.
     interval: seconds. clock: seconds that only grow. reading: seconds between two readings of a
     pod's progress.
     """
@@ -52,7 +52,7 @@ class Pacing:
         return wait + (self._reading if is_progress else 0.0)
 
     def written(self, uid: str, *, is_progress: bool) -> None:
-        """A status that could have waited was written."""
+        """A status that counts was written."""
         now = self._clock()
         intervals = 2 if is_progress and uid not in self._have_told else 1
         if is_progress:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from evalrun_api import reasons
+from evalrun_api.reasons import Reason
 from evalrun_operator.attempts import Attempt, parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.decisions import Doc
@@ -40,7 +42,7 @@ def check_start(case: Case, job: Doc) -> StartCheck:
     deadline = case.run.spec.start_deadline_seconds
     attempts, pods = case.attempts_of(job), case.pods_of(job)
     if not any(attempt.state in ("Waiting", "Running") for attempt in attempts):
-        return _without_pods(case, job, deadline, attempts)
+        return _without_pods(case, job, attempts)
     waiting = [
         ((case.now - attempt.created_at).total_seconds(), wait_of(pod), pod)
         for attempt, pod in zip(attempts, pods, strict=True)
@@ -67,7 +69,7 @@ def check_start(case: Case, job: Doc) -> StartCheck:
     )
 
 
-def _without_pods(case: Case, job: Doc, deadline: int, attempts: Sequence[Attempt]) -> StartCheck:
+def _without_pods(case: Case, job: Doc, attempts: Sequence[Attempt]) -> StartCheck:
     """The Job has no pod at work, from its beginning or again. attempts: those that have ended.
 
     Between a pod that was lost and its successor there is none for a moment. So the deadline runs
@@ -75,44 +77,54 @@ def _without_pods(case: Case, job: Doc, deadline: int, attempts: Sequence[Attemp
     not while the Job's controller believes in pods that are not seen here yet.
     """
     status = job.get("status") or {}
-    begun = parse_time(status.get("startTime")) or parse_time(
-        job["metadata"].get("creationTimestamp")
-    )
     if condition_of(job, "Suspended") is not None:
-        return StartCheck(look_again_seconds=PATIENCE_SECONDS)  # its queue has just admitted it
+        # A person has let it go on, nobody knows when; its controller is about to see that.
+        return StartCheck(look_again_seconds=PATIENCE_SECONDS)
+    created = parse_time(job["metadata"].get("creationTimestamp")) or case.now
+    begun = parse_time(status.get("startTime"))
+    if begun is None and not attempts:
+        return not_taken_up(case, job, created)
     ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
-    begun = max((*ends, *((begun,) if begun else ())), default=None)
-    taken_up = bool(attempts) or "startTime" in status
-    patience = PATIENCE_SECONDS
-    if attempts:
-        patience = BACKOFF_SECONDS
-    elif not taken_up:
-        patience = min(BUSY_SECONDS, max(deadline, PATIENCE_SECONDS))
-    name = job["metadata"]["name"]
-    age = (case.now - begun).total_seconds() if begun else 0.0
+    age = (case.now - max((begun or created, *ends))).total_seconds()
+    patience = BACKOFF_SECONDS if attempts else PATIENCE_SECONDS
     reason = reasons.START_DEADLINE_EXCEEDED
+    if not case.is_stalled(reason):
+        if age < patience:
+            return StartCheck(look_again_seconds=patience - age + 0.1)
+        if status.get("active") or status.get("terminating"):
+            return StartCheck(look_again_seconds=PATIENCE_SECONDS)
+    name = job["metadata"]["name"]
+    what = f"Job {name} has no pod: a quota or an admission rule refuses it"
+    return _stalled(case, reason, what, f"Read its events (kubectl describe job {name})")
+
+
+def not_taken_up(case: Case, job: Doc, since: datetime) -> StartCheck:
+    """Of a Job that may begin, and at which its controller has not looked. since: when it might.
+
+    That tells from a quota: whoever looks sets startTime, whether pods are refused or not.
+    """
+    reason, name = reasons.JOB_NOT_TAKEN_UP, job["metadata"]["name"]
+    deadline = float(case.run.spec.start_deadline_seconds)
+    age = (case.now - since).total_seconds()
     if not case.is_stalled(reason):
         if age < PATIENCE_SECONDS:
             return StartCheck(look_again_seconds=PATIENCE_SECONDS - age + 0.1)
+        patience = min(BUSY_SECONDS, max(deadline, PATIENCE_SECONDS))
         if age < patience:
-            behind = "" if taken_up else f"the cluster's Job controller has yet to take up {name}"
-            return StartCheck(message=behind, look_again_seconds=patience - age + 0.1)
-        if status.get("active") or status.get("terminating"):
-            return StartCheck(look_again_seconds=PATIENCE_SECONDS)
-    if taken_up:
-        what = f"Job {name} has no pod: a quota or an admission rule refuses it"
-        remedy = f"Read its events (kubectl describe job {name})"
-    else:
-        what = f"Job {name} has no pod: the cluster's Job controller does not take it up"
-        remedy = "See whether kube-controller-manager is at work"
+            what = f"the cluster's Job controller has yet to take up Job {name}"
+            return StartCheck(message=what, look_again_seconds=patience - age + 0.1)
+    what = f"the cluster's Job controller does not take up Job {name}"
+    return _stalled(case, reason, what, reason.remedy)
+
+
+def _stalled(case: Case, reason: Reason, what: str, remedy: str) -> StartCheck:
+    """The run waits for a person, for as long as its deadline allows."""
+    deadline = case.run.spec.start_deadline_seconds
     left = deadline - case.stalled_seconds(reason)
     if left <= 0:
         return StartCheck(failure=Failure(reason, f"{what}, for {deadline} s. {remedy}"))
-    return StartCheck(
-        message=what,
-        stalled=(reason.name, f"{what}. {remedy}"),
-        look_again_seconds=left + 0.1,
-    )
+    stalled = (reason.name, f"{what}. {remedy}")
+    return StartCheck(message=what, stalled=stalled, look_again_seconds=left + 0.1)
 
 
 def _urgency(wait: Wait | None) -> int:

@@ -18,7 +18,7 @@ from evalrun_operator.steps import ALL, ANSWER, ANSWERING
 from evalrun_operator.text import tidy
 
 TURNING_POINTS = (
-    *("phase", "step", "startTime", "completionTime", "planDigest", "resumes"),
+    *("step", "startTime", "completionTime", "planDigest", "resumes"),
     *("results", "scores"),
 )
 
@@ -98,12 +98,18 @@ def refused(document: Doc, failure: Failure, now: Any) -> Doc:
 
 def is_urgent(before: Doc, after: Doc) -> bool:
     """Whether a change of status cannot wait: everything but progress, counts and messages."""
-    return is_turning_point(before, after) or _said(before) != _said(after)
+    new_phase = before.get("phase") != after.get("phase")
+    return new_phase or is_turning_point(before, after) or _said(before) != _said(after)
 
 
 def is_turning_point(before: Doc, after: Doc) -> bool:
-    """Whether a change of status tells of a new step in the run's life, or of its end."""
-    return any(before.get(name) != after.get(name) for name in TURNING_POINTS)
+    """Whether a change of status tells of a new step in the run's life, or of its end.
+
+    Not whether its Job is in its queue: one that is evicted again and again comes no further.
+    """
+    queued = "Queued" in (before.get("phase"), after.get("phase"))
+    new_phase = before.get("phase") != after.get("phase") and not queued
+    return new_phase or any(before.get(name) != after.get(name) for name in TURNING_POINTS)
 
 
 def _said(status: Doc) -> set[tuple[str, str, str]]:

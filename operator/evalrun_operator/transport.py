@@ -54,9 +54,9 @@ class Connection:
 class Request:
     """What is asked of the API server. verb: in its own terms, as in its audit log.
 
-    name: with a subresource behind a slash. timeout: seconds for each try. patience: seconds that
-    it may wait in all where the server asks for it. fenced: nothing that only a leader may ask is
-    sent after a wait without asking the fence again.
+    name: with a subresource behind a slash. timeout: seconds for each try, or for a watch as a
+    whole. patience: seconds that it may wait in all where the server asks for it. fenced: only a
+    leader may ask it, which is made sure of before it is sent and after each wait.
     """
 
     verb: str
@@ -82,7 +82,7 @@ class Request:
         return self.resource is not LEASES
 
     def __str__(self) -> str:
-        which = self.name or self.query.get("fieldSelector", "")
+        which = self.name or self.query.get("fieldSelector", "").removeprefix("metadata.name=")
         return f"{self.verb} {self.resource.plural} {self.namespace}/{which}"
 
 
@@ -159,7 +159,10 @@ class Transport:
                 self._fence()
 
     async def lines(self, request: Request) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that goes on until the API server ends it. Raises `ApiError`."""
+        """The lines of an answer that goes on until the API server ends it. Raises `ApiError`.
+
+        It is sent once, and no limit holds it back.
+        """
         code = "0"
         try:
             answer = await self._ask(request)

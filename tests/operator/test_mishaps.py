@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -242,30 +242,76 @@ def test_a_quota_that_forbids_pods_ends_the_run_after_its_deadline() -> None:
     assert len(life.world.counted_writes) <= 15
 
 
+def behind(seconds: float, spec: dict[str, Any] = GPU) -> Life:
+    """A life whose first Job has not been looked at by its controller for so long."""
+    life = Life(begin(spec, behind=True))
+    for _ in range(round(seconds / 30)):
+        life.work()
+        life.world.tick(30)
+    life.work()
+    return life
+
+
 def test_a_job_controller_that_is_behind_is_no_quota_and_needs_nobody_yet() -> None:
-    life = Life(begin(GPU, behind=True))
-    for _ in range(8):
-        life.work()
-        life.world.tick(30)
+    life = behind(240)
     assert not condition(life.world.run, "Stalled")
-    assert "has yet to take up trial-prepare" in life.world.status["conditions"][0]["message"]
-    for _ in range(4):
-        life.work()
-        life.world.tick(30)
-    stalled = condition(life.world.run, "Stalled")
-    assert stalled
-    assert "kube-controller-manager" in stalled["message"]
+    ready = life.world.status["conditions"][0]["message"]
+    assert ready == "the cluster's Job controller has yet to take up Job trial-prepare"
+    life.world.tick(90)
+    life.work()
+    assert reason_of_stall(life.world.status) == "JobNotTakenUp"
+    assert "kube-controller-manager" in str(condition(life.world.run, "Stalled"))
     life.world.behind = False
     life.to_the_end()
     succeeded(life)
     assert len(life.world.counted_writes) <= 15
 
 
+def test_what_tells_of_no_new_step_is_charged() -> None:
+    def is_charged(life: Life) -> bool:
+        life.process.see()
+        plan = life.process.decide()
+        assert plan
+        assert plan.urgent
+        return plan.charged
+
+    assert not is_charged(Life(begin(GPU)))
+    life = behind(270)
+    life.world.tick(60)
+    assert is_charged(life)
+    life.work()
+    life.world.behind = False
+    life.world.tick()
+    assert is_charged(life)
+
+
 def test_a_job_controller_that_never_comes_ends_the_run_after_its_deadline() -> None:
     life = Life(begin({**GPU, "startDeadlineSeconds": 60}, behind=True))
     status = life.to_the_end()
+    assert reason_of(status) == "JobNotTakenUp"
+    told = status["conditions"][0]["message"]
+    assert "does not take up Job trial-prepare, for 60 s" in told
+    begun = datetime.fromisoformat(status["startTime"])
+    ended = datetime.fromisoformat(status["completionTime"])
+    assert 120 <= (ended - begun).total_seconds() < 140
+
+
+def test_what_a_controller_has_cost_is_not_taken_from_the_time_of_a_quota() -> None:
+    life = behind(330 + 540)
+    assert condition(life.world.run, "Stalled")
+    life.world.refuse_pods = True
+    life.world.behind = False
+    life.world.tick(20)
+    life.work()
+    assert not condition(life.world.run, "Stalled")  # it has come, and says nothing of pods yet
+    life.world.tick(40)
+    life.work()
+    assert reason_of_stall(life.world.status) == "StartDeadlineExceeded"
+    life.world.tick(500)
+    life.work()
+    assert life.world.status["phase"] == "Preparing"
+    status = life.to_the_end()
     assert reason_of(status) == "StartDeadlineExceeded"
-    assert "does not take it up, for 60 s" in status["conditions"][0]["message"]
 
 
 def test_a_moment_without_pods_after_hours_of_work_is_no_failure() -> None:

@@ -67,6 +67,15 @@ def test_an_hour_holds_two_a_minute_and_one() -> None:
     assert writes <= 2 * 60 + 1
 
 
+def test_who_has_stumbled_often_is_silent_for_two_minutes_at_most() -> None:
+    clock = Clock()
+    paced = Pacing(30, clock)
+    for _ in range(100):
+        paced.written("a", is_progress=False)
+    assert paced.wait("a", is_progress=True) == 90
+    assert paced.wait("a", is_progress=False) == 120
+
+
 def test_runs_that_were_never_ended_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "CROWD", 10)
     clock = Clock()

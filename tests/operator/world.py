@@ -103,8 +103,8 @@ class World:
     fates: of the pods of a step (prepare, answer, score, all), in the order in which they are
     created; when they run out, all goes well. crash_after, lose_after: the write after which the
     operator crashes, or misses the answer. refuse_pods: a quota forbids new pods. behind: the Job
-    controller has yet to take up new Jobs. dead: pods whose node is. forbidden: kinds that the
-    operator may not create now.
+    controller has yet to look at Jobs that have not begun. dead: pods whose node is. forbidden:
+    kinds that the operator may not create now.
     """
 
     now: datetime = BEGIN
@@ -293,7 +293,7 @@ class World:
 
     def _control(self, job: Doc) -> None:
         before = json.dumps(job.get("status"))
-        if self.behind and not job.get("status"):
+        if self.behind and "startTime" not in (job.get("status") or {}):
             return
         if job["metadata"].get("deletionTimestamp"):
             for pod in self.pods_of(job):
