@@ -260,9 +260,11 @@ async def find_cluster() -> tuple[Configuration, str]:
 def document_of(raw: bytes) -> Doc:
     """An answer's document. Raises `Unavailable` for what is none."""
     try:
-        document: Doc = json.loads(raw)
+        document = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise Unavailable("read an answer", text="it is no JSON") from error
+    if not isinstance(document, dict):
+        raise Unavailable("read an answer", text="it is no object")
     return document
 
 
