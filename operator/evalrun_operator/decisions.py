@@ -86,24 +86,22 @@ class Ledger:
         return Ledger(**numbers, stages={name: spent for name, spent in stages.items() if spent})
 
 
-Meaning = Literal["Pending", "Admitted", "Evicted", "Unusable", "Silent", "Absent", "Unreadable"]
+Meaning = Literal["Pending", "Evicted", "Unusable", "Silent", "Absent", "Unreadable"]
 
 
 @dataclass(frozen=True)
 class Word:
     """What is known of why a Job waits.
 
-    meaning: Pending: it is in line. Admitted: it may begin, since `since`. Evicted: it was at work
-    before, and `reason` says why it no longer is. Unusable: it will never be admitted as things
-    are. Silent: Kueue has made no Workload of it. Absent: the cluster has no Kueue. Unreadable: its
-    Workload could not be read.
-    text: Kueue's own words, or the API server's; may be empty. since: as RFC 3339.
+    meaning: Pending: it is in line. Evicted: it was at work before, and `reason` says why it no
+    longer is. Unusable: it will never be admitted as things are. Silent: Kueue has made no Workload
+    of it. Absent: the cluster has no Kueue. Unreadable: its Workload could not be read.
+    text: Kueue's own words, or the API server's; may be empty.
     """
 
     meaning: Meaning
     text: str = ""
     reason: str = ""
-    since: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,8 @@ from evalrun_operator.attempts import parse_time
 from evalrun_operator.case import Case
 from evalrun_operator.conditions import timestamp
 from evalrun_operator.decisions import Doc, Plan, Word
-from evalrun_operator.endings import stop_short
 from evalrun_operator.kueue import EVICTED, PREEMPTED
 from evalrun_operator.outcomes import Failure, condition_of, is_suspended
-from evalrun_operator.starting import not_taken_up
 from evalrun_operator.steps import ANSWERING, StepKind
 
 ADMISSION_SECONDS = 5.0
@@ -88,14 +86,10 @@ def is_waiting(job: Doc) -> bool:
 
 def wait_in_queue(case: Case, job: Doc, kind: StepKind, fields: Doc) -> Plan:
     """The Job is waiting: say what for."""
-    word = case.observed.words.get(job["metadata"]["uid"])
-    admitted = word is not None and word.meaning == "Admitted"
     if not is_suspended(job):
-        # It begins in a moment, which is the next event, unless its controller does not come.
-        since = parse_time(word.since) if word is not None and admitted else None
-        return _wait_for_its_begin(case, job, kind, fields, since) if since else Plan()
-    word = None if admitted else word  # as Kueue is about to say in the Job
+        return Plan()  # it begins in a moment, which is the next event
     queue = queue_label(job)
+    word = case.observed.words.get(job["metadata"]["uid"])
     if queue is None:
         reason = reasons.JOB_SUSPENDED
         what = f"Job {job['metadata']['name']} is suspended, and waits in no queue"
@@ -110,17 +104,6 @@ def wait_in_queue(case: Case, job: Doc, kind: StepKind, fields: Doc) -> Plan:
             return Plan(requeue_after=patience - age + 0.1)
         wait = _without_new_numbers(case, _wait(queue, word, was_at_work))
     return Plan(status=at_work(case, kind, wait.message, fields, wait.stalled, queued=wait.reason))
-
-
-def _wait_for_its_begin(case: Case, job: Doc, kind: StepKind, fields: Doc, since: datetime) -> Plan:
-    """Its queue has admitted the Job. since: when."""
-    check = not_taken_up(case, job, since)
-    if check.failure is not None:
-        return stop_short(case, job, check.failure, fields)
-    if not check.message:
-        return Plan(requeue_after=check.look_again_seconds)
-    status = at_work(case, kind, check.message, fields, check.stalled)
-    return Plan(status=status, requeue_after=check.look_again_seconds)
 
 
 def _wait(queue: str, word: Word | None, was_at_work: bool) -> Wait:

@@ -32,7 +32,7 @@ def job_of(workload: Doc) -> str | None:
 
 
 def word_of(workload: Doc) -> Word | None:
-    """What a Workload says of its Job, which has not begun; None while it says nothing."""
+    """What a Workload says of its Job, which is suspended; None while it says nothing."""
     status = workload.get("status") or {}
     conditions = {entry.get("type"): entry for entry in status.get("conditions") or ()}
     reserved = conditions.get("QuotaReserved") or {}
@@ -42,9 +42,8 @@ def word_of(workload: Doc) -> Word | None:
         why = f" ({_text(evicted)})" if was_evicted and evicted.get("message") else ""
         name = workload["metadata"]["name"]
         return Word("Unusable", f"its Workload {name} is deactivated (spec.active){why}")
-    admitted = conditions.get("Admitted") or {}
-    if admitted.get("status") == "True":
-        return Word("Admitted", since=str(admitted.get("lastTransitionTime") or ""))
+    if (conditions.get("Admitted") or {}).get("status") == "True":
+        return None  # the Job is about to begin
     if reserved.get("status") == "True":
         return Word("Pending", _checks(status.get("admissionChecks") or ()))
     if reserved.get("reason") == "Inadmissible":

@@ -83,30 +83,30 @@ def _without_pods(case: Case, job: Doc, attempts: Sequence[Attempt]) -> StartChe
     created = parse_time(job["metadata"].get("creationTimestamp")) or case.now
     begun = parse_time(status.get("startTime"))
     if begun is None and not attempts:
-        return not_taken_up(case, job, created)
+        return _not_taken_up(case, job, created)
     ends = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
     age = (case.now - max((begun or created, *ends))).total_seconds()
     patience = BACKOFF_SECONDS if attempts else PATIENCE_SECONDS
     reason = reasons.START_DEADLINE_EXCEEDED
-    if not case.is_stalled(reason):
+    if not _is_told(case, reason, age):
         if age < patience:
             return StartCheck(look_again_seconds=patience - age + 0.1)
         if status.get("active") or status.get("terminating"):
             return StartCheck(look_again_seconds=PATIENCE_SECONDS)
     name = job["metadata"]["name"]
     what = f"Job {name} has no pod: a quota or an admission rule refuses it"
-    return _stalled(case, reason, what, f"Read its events (kubectl describe job {name})")
+    return _stalled(case, reason, what, f"Read its events (kubectl describe job {name})", age)
 
 
-def not_taken_up(case: Case, job: Doc, since: datetime) -> StartCheck:
-    """Of a Job that may begin, and at which its controller has not looked. since: when it might.
+def _not_taken_up(case: Case, job: Doc, created: datetime) -> StartCheck:
+    """Of a Job at which its controller has not looked.
 
-    That tells from a quota: whoever looks sets startTime, whether pods are refused or not.
+    Whoever looks sets startTime, whether a quota refuses the pods or not.
     """
     reason, name = reasons.JOB_NOT_TAKEN_UP, job["metadata"]["name"]
     deadline = float(case.run.spec.start_deadline_seconds)
-    age = (case.now - since).total_seconds()
-    if not case.is_stalled(reason):
+    age = (case.now - created).total_seconds()
+    if not _is_told(case, reason, age):
         if age < PATIENCE_SECONDS:
             return StartCheck(look_again_seconds=PATIENCE_SECONDS - age + 0.1)
         patience = min(BUSY_SECONDS, max(deadline, PATIENCE_SECONDS))
@@ -114,13 +114,18 @@ def not_taken_up(case: Case, job: Doc, since: datetime) -> StartCheck:
             what = f"the cluster's Job controller has yet to take up Job {name}"
             return StartCheck(message=what, look_again_seconds=patience - age + 0.1)
     what = f"the cluster's Job controller does not take up Job {name}"
-    return _stalled(case, reason, what, reason.remedy)
+    return _stalled(case, reason, what, reason.remedy, age)
 
 
-def _stalled(case: Case, reason: Reason, what: str, remedy: str) -> StartCheck:
-    """The run waits for a person, for as long as its deadline allows."""
+def _is_told(case: Case, reason: Reason, age: float) -> bool:
+    """Whether the status tells of this wait. One that is older was for another Job."""
+    return case.is_stalled(reason) and case.stalled_seconds(reason) <= age
+
+
+def _stalled(case: Case, reason: Reason, what: str, remedy: str, age: float) -> StartCheck:
+    """The run waits for a person, for as long as its deadline allows. age: seconds of the wait."""
     deadline = case.run.spec.start_deadline_seconds
-    left = deadline - case.stalled_seconds(reason)
+    left = deadline - min(case.stalled_seconds(reason), age)
     if left <= 0:
         return StartCheck(failure=Failure(reason, f"{what}, for {deadline} s. {remedy}"))
     stalled = (reason.name, f"{what}. {remedy}")

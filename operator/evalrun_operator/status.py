@@ -105,10 +105,11 @@ def is_urgent(before: Doc, after: Doc) -> bool:
 def is_turning_point(before: Doc, after: Doc) -> bool:
     """Whether a change of status tells of a new step in the run's life, or of its end.
 
-    Not whether its Job is in its queue: one that is evicted again and again comes no further.
+    Not that its Job was evicted from its queue, or goes on: whoever is evicted comes no further.
     """
-    queued = "Queued" in (before.get("phase"), after.get("phase"))
-    new_phase = before.get("phase") != after.get("phase") and not queued
+    phases = (before.get("phase"), after.get("phase"))
+    evicted = "Queued" in phases and (after.get("queue") or {}).get("evictions")
+    new_phase = phases[0] != phases[1] and not evicted
     return new_phase or any(before.get(name) != after.get(name) for name in TURNING_POINTS)
 
 

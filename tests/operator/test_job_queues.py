@@ -15,7 +15,7 @@ from lives import (
     reason_of_stall,
     succeeded,
 )
-from world import STUCK, World, condition, stamp
+from world import STUCK, World, condition
 
 from evalrun_api import reasons
 from evalrun_api.names import QUEUE_LABEL, QUEUE_PRIORITY_LABEL
@@ -257,36 +257,6 @@ def test_a_person_may_suspend_a_run_that_waits_and_send_it_to_another_queue() ->
     assert status["queue"]["name"] == "other"
 
 
-def test_an_admitted_job_that_its_controller_does_not_take_up_is_told_of_and_given_up() -> None:
-    life = queued(GPU_QUEUE | {"startDeadlineSeconds": 60})
-    life.world.behind = True
-    admit(life)
-    hear(life, "trial-answer", Word("Admitted", since=stamp(life.world.now)))
-    life.work()
-    assert life.world.status["phase"] == "Queued"  # it begins in a moment
-    life.world.tick(40)
-    life.work()
-    assert life.world.status["phase"] == "Answering"
-    assert "yet to take up Job trial-answer" in message_of(life.world.status)
-    status = life.to_the_end()
-    assert reason_of(status) == reasons.JOB_NOT_TAKEN_UP.name
-
-
-def test_an_admitted_job_that_begins_late_goes_on() -> None:
-    life = queued()
-    life.world.behind = True
-    admit(life)
-    hear(life, "trial-answer", Word("Admitted", since=stamp(life.world.now)))
-    for _ in range(12):
-        life.world.tick(30)
-        life.work()
-    assert reason_of_stall(life.world.status) == reasons.JOB_NOT_TAKEN_UP.name
-    life.world.behind = False
-    life.process.words.clear()
-    life.to_the_end()
-    succeeded(life)
-
-
 def test_who_is_evicted_again_and_again_pays_with_progress() -> None:
     life = at_work(queued())
     life.world.evict("trial-answer")
@@ -297,15 +267,6 @@ def test_who_is_evicted_again_and_again_pays_with_progress() -> None:
     assert plan
     assert (plan.status or {})["phase"] == "Queued"
     assert (plan.urgent, plan.charged) == (True, True)
-
-
-def test_kueue_has_admitted_a_job_and_not_let_it_go_yet() -> None:
-    life = queued()
-    before = life.world.status
-    hear(life, "trial-answer", Word("Admitted", since=stamp(life.world.now)))
-    life.world.tick(60)
-    life.work()
-    assert life.world.status == before
 
 
 # Preemption

@@ -296,6 +296,27 @@ def test_a_job_controller_that_never_comes_ends_the_run_after_its_deadline() -> 
     assert 120 <= (ended - begun).total_seconds() < 140
 
 
+def test_a_job_that_is_new_does_not_inherit_the_wait_of_the_one_before() -> None:
+    life = behind(330, {**GPU, "startDeadlineSeconds": 400})
+    world = life.world
+    assert reason_of_stall(world.status) == "JobNotTakenUp"
+    world.behind = False
+    for _ in range(100):  # while the operator is away
+        world.tick()
+    world.behind = True
+    world.crash_after = len(world.writes) + 1
+    life.work()
+    assert life.crashes == 1
+    assert "trial-answer" in names(world, "Job")
+    assert world.status["phase"] != "Failed"
+    world.tick(60)
+    life.work()
+    assert not condition(world.run, "Stalled")
+    world.behind = False
+    life.to_the_end()
+    succeeded(life)
+
+
 def test_what_a_controller_has_cost_is_not_taken_from_the_time_of_a_quota() -> None:
     life = behind(330 + 540)
     assert condition(life.world.run, "Stalled")

@@ -252,10 +252,7 @@ LOST = condition("Evicted", "True", "Preempted", "Preempted to accommodate a wor
     [
         (workload(0), None),
         (workload(0, NO_QUOTA), Word("Pending", "insufficient unused quota")),
-        (
-            workload(0, QUOTA, condition("Admitted", "True") | {"lastTransitionTime": "T"}),
-            Word("Admitted", since="T"),
-        ),
+        (workload(0, QUOTA, condition("Admitted", "True")), None),
         (workload(0, QUOTA), Word("Pending", "its quota is reserved")),
         (
             workload(0, LOST, NO_QUOTA),
