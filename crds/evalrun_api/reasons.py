@@ -292,8 +292,8 @@ START_DEADLINE_EXCEEDED = _reason(
 JOB_NOT_TAKEN_UP = _reason(
     "JobNotTakenUp",
     ExitCode.RESOURCES,
-    "The cluster's Job controller does not look at a Job of the run: not for startDeadlineSeconds "
-    "more once five minutes, or as long if that is less, had gone by.",
+    "The cluster's Job controller does not take up a Job of the run. That is said after some "
+    "minutes, and startDeadlineSeconds later the run is given up.",
     "See whether kube-controller-manager is at work, and whether it is busy with other Jobs.",
 )
 DEADLINE_EXCEEDED = _reason(
