@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import aiohttp
+
 from evalrun_api import nesting
 from evalrun_api.index import builtin_index
 from evalrun_api.operator_config import OperatorConfig
@@ -294,8 +296,11 @@ async def operate(config: OperatorConfig, host: str, port: int, lease_namespace:
 
 
 def _at_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Kopf's generators object to being closed while they list; nothing depends on it then."""
-    if "asyncgen" not in context:
+    """Kopf's generators object to being closed while they list, and its requests to losing their
+    connections; nothing depends on them then. Our own are never left to the loop.
+    """
+    lost = isinstance(context.get("exception"), aiohttp.ClientError)
+    if "asyncgen" not in context and not lost:
         loop.default_exception_handler(context)
 
 
