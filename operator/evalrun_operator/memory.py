@@ -5,6 +5,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+from typing import Final
+
+ONE_MIB: Final = 1024 * 1024
+LIMITS: Final = {-1: ONE_MIB, -3: ONE_MIB, -8: 1}
+"""M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of glibc's <malloc.h>."""
+
+
+def keep_little() -> None:
+    """Have freed memory returned to the system soon, where the C library is glibc.
+
+    Otherwise the first large answer that is freed raises what it keeps for itself to tens of MiB,
+    and each thread gets a heap of its own.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        for name, value in LIMITS.items():
+            library.mallopt(name, value)
 
 
 def give_back() -> None:

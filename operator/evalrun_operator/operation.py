@@ -278,6 +278,7 @@ class Operator:
 async def operate(config: OperatorConfig, host: str, port: int, lease_namespace: str | None) -> int:
     """Run a replica. The process' exit code. Raises `ApiError` if there is no cluster."""
     nesting.allow()
+    memory.keep_little()
     metrics = Metrics()
     leadership = Leadership(steady_clock)
     builtin_profiles(), builtin_index()  # a tenth of a second that the first run need not wait

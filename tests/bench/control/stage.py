@@ -25,6 +25,8 @@ Answer = TypeVar("Answer")
 OPERATOR_PYTHON = Path(__file__).parents[3] / ".venv-operator/bin/python"
 """Of an environment with what the operator's image has, and no more."""
 TICKS = os.sysconf("SC_CLK_TCK")
+READER = "evalrun_operator.resync"
+"""Who logs that everything was read."""
 
 
 class Stage:
@@ -57,10 +59,23 @@ class Stage:
         return began
 
     def ready(self) -> None:
-        """Wait until it leads and has read everything."""
+        """Wait until it leads."""
         assert self.replica is not None
         replica = self.replica
         until("the operator leads", lambda: replica.is_role("leader"), 60, 0.02)
+
+    def has_read(self, times: int) -> None:
+        """Wait until it has read everything so often: once as it begins to lead, once more when its
+        watches have.
+        """
+        assert self.replica is not None
+        replica = self.replica
+
+        def readings() -> int:
+            told = (line for line in replica.lines("INFO") if line["logger"] == READER)
+            return sum(line["message"].startswith("read ") for line in told)
+
+        until(f"reading {times} of everything", lambda: readings() >= times, 120, 0.05)
 
     def stop(self) -> None:
         """End the operator; an error that it logged is raised."""

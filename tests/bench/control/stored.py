@@ -65,11 +65,12 @@ def right_after(stage: Stage) -> float:
     stage.stop()
     with Witness(stage.target) as witness:
         stage.start()
-        stage.ready()
+        stage.has_read(1)
         stage.writer.send(runs(namespace, 1)).result()
         until("the Job", lambda: bool(waits(witness, namespace)), 60, 0.1)
         (took,) = waits(witness, namespace)
     stage.clear(namespace)
+    stage.has_read(2)
     return took
 
 
