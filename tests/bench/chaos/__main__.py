@@ -53,26 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[Setting, Path | None]:
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make chaos",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add = parser.add_argument
-    add("--runs", type=int, default=2000, help="in all (2000)")
-    add("--kills", type=int, default=50, help="of the operator, by SIGKILL (50)")
-    add("--seed", type=int, default=0, help="what happens when (0)")
-    add("--at-once", type=int, default=150, help="active runs at the same time (150)")
-    add("--deadline", type=float, default=600.0, help="seconds in which a run has to end (600)")
-    add("--lease-seconds", type=int, default=6, help="of the operator (6)")
+    add("--runs", type=int, default=2000, help="in all")
+    add("--kills", type=int, default=50, help="of the operator, by SIGKILL")
+    add("--seed", type=int, default=0, help="what happens when")
+    add("--at-once", type=int, default=Setting.at_once, help="active runs at the same time")
+    add("--deadline", type=float, default=Setting.deadline, help="seconds for a run to end in")
+    add("--lease-seconds", type=int, default=Setting.lease_seconds, help="of the operator")
     add("--calm", action="store_true", help="the same runs without faults and kills")
     add("--logs", type=Path, help="a folder for the operator's logs and all violations")
     given = parser.parse_args(arguments)
-    setting = Setting(
-        runs=given.runs,
-        kills=given.kills,
-        seed=given.seed,
-        at_once=given.at_once,
-        deadline=given.deadline,
-        lease_seconds=given.lease_seconds,
-        calm=given.calm,
-    )
+    asked = {name: value for name, value in vars(given).items() if name != "logs"}
+    setting = Setting(**asked)
     return setting, given.logs
 
 
